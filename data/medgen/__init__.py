@@ -1,0 +1,1 @@
+"""Generator of the sample data: tables in, texts, conversations and preference pairs out."""

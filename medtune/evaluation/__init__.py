@@ -1,0 +1,1 @@
+"""Measuring models: perplexity, preferences, replies, and the table over the stages."""

@@ -1,0 +1,1 @@
+"""Models and adapters: families, loading, LoRA, merging, and the built-in tiny GLM."""

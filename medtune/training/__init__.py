@@ -1,0 +1,1 @@
+"""Running a stage: the run folder, the trainers, progress, and the steps from start to COMPLETE."""

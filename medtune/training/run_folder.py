@@ -1,0 +1,125 @@
+"""The folder that a run writes: whose it is, what went in, what came out, and whether it is done.
+
+`lineage.json` is the first file and `COMPLETE` the last. The former holds the inputs (options,
+base, data), so a folder of another run is recognised and never continued or overwritten.
+"""
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from medtune.common.errors import ConfigError
+from medtune.common.files import (
+    apply_umask,
+    read_json,
+    sha256_of_file,
+    write_json,
+    write_text,
+)
+from medtune.common.lineage import LINEAGE_FILE, describe_code, is_complete, mark_complete
+from medtune.data.parts import Reject
+
+# Options that change what is shown or where, not what is learnt.
+NOT_COMPARED = {
+    "output_dir", "logging_steps", "logging_first_step", "disable_tqdm", "report_to", "run_name",
+    "log_level", "log_level_replica", "dataloader_num_workers", "dataset_num_proc", "ddp_timeout",
+    "save_total_limit", "resume_from_checkpoint", "local_rank", "cache_dir",
+    "gradient_checkpointing", "activation_checkpointing",
+}  # fmt: skip
+
+
+@dataclass
+class RunFolder:
+    """One training run on disk.
+
+    inputs: stage, options, base and data, with hashes: what makes this run this run.
+    """
+
+    path: Path
+    inputs: dict[str, Any]
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+    def status(self) -> str:
+        """Return "new", "resume" or "complete".
+
+        Raises ConfigError if the folder holds something else, naming what differs.
+        """
+        if not self.path.exists() or not any(self.path.iterdir()):
+            return "new"
+        if not (self.path / LINEAGE_FILE).exists():
+            raise ConfigError(
+                f"--output_dir {self.path}: expected an empty folder or an earlier run of this "
+                "command, found other files; name another folder."
+            )
+        before = read_json(self.path / LINEAGE_FILE).get("inputs", {})
+        differences = list(find_differences(before, self.inputs))
+        if differences:
+            shown = "\n  ".join(differences[:10])
+            raise ConfigError(
+                f"--output_dir {self.path}: expected an empty folder or an earlier run of this "
+                f"command, found another run. It differs in (there -> now):\n  {shown}\n"
+                "Name another --output_dir, or remove that folder."
+            )
+        return "complete" if is_complete(self.path) else "resume"
+
+    def open(self, ledger: dict[str, Any], rejects: list[Reject]) -> None:
+        """Write what is known before training: lineage (inputs), options, ledger, rejects."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._write_lineage({})
+        text = yaml.safe_dump(self.arguments, allow_unicode=True, sort_keys=True)
+        write_text(self.path / "arguments.yaml", text)
+        write_json(self.path / "ledger.json", {**ledger, "balanced": True})
+        lines = [json.dumps(reject.to_dict(), ensure_ascii=False) + "\n" for reject in rejects]
+        write_text(self.path / "rejects.jsonl", "".join(lines))
+
+    def close(self, **facts: Any) -> None:
+        """Record the hashes of what was made, make it readable, and write COMPLETE last."""
+        # A pickle, which nobody should have to open, and a model card with nothing filled in.
+        for name in ("training_args.bin", "README.md"):
+            (self.path / name).unlink(missing_ok=True)
+        apply_umask(self.path)
+        weights = sorted(self.path.glob("*.safetensors"))
+        self._write_lineage({file.name: sha256_of_file(file) for file in weights})
+        mark_complete(self.path, stage=self.inputs["stage"], **facts)
+
+    def newest_checkpoint(self) -> str | None:
+        """Return the checkpoint folder with the highest step that was written to its end."""
+        found = [path.parent for path in self.path.glob("checkpoint-*/trainer_state.json")]
+        newest = max(found, key=lambda path: int(path.name.split("-")[1]), default=None)
+        return str(newest) if newest else None
+
+    def _write_lineage(self, outputs: dict[str, str]) -> None:
+        value = {"inputs": self.inputs, "code": describe_code(), "outputs": outputs}
+        write_json(self.path / LINEAGE_FILE, value)
+
+
+def describe_inputs(
+    stage: str, arguments: dict[str, Any], base: dict[str, Any], data: dict[str, str]
+) -> dict[str, Any]:
+    """Return what makes a run this run, as its folder remembers it."""
+    compared = {name: value for name, value in arguments.items() if name not in NOT_COMPARED}
+    compared["num_processes"] = int(os.environ.get("WORLD_SIZE", "1"))
+    return {
+        "stage": stage,
+        "options": compared,
+        "base": base,
+        "data": data,
+    }
+
+
+def find_differences(before: Any, now: Any, name: str = "") -> list[str]:
+    """Return "name: before -> now" for every leaf of two nested dicts that differs."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        if before.get("stage") != now.get("stage"):  # then the rest differs as a matter of course
+            return [f"stage: {before.get('stage')} -> {now.get('stage')}"]
+        names = sorted((before.keys() | now.keys()) - {"path"})  # what is there counts, not where
+        return [
+            line
+            for key in names
+            for line in find_differences(before.get(key), now.get(key), f"{name}.{key}".strip("."))
+        ]
+    return [] if before == now else [f"{name}: {before} -> {now}"]

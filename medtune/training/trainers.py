@@ -1,0 +1,263 @@
+"""TRL's trainers on rows that are ready: our data in, token-weighted evaluation out.
+
+The losses and the optimisation are TRL's. What is added: rows come tokenised and masked, so TRL
+prepares nothing; evaluation sums losses over tokens instead of averaging batch means; tokens are
+counted without padding.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch.utils.data import DataLoader
+from transformers import EvalPrediction, PreTrainedTokenizerBase
+from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+from trl.trainer import dpo_trainer
+
+from medtune.arguments import SpeedArguments, StageArguments
+from medtune.data.grouping import fault_tolerance_data_collator
+from medtune.data.row_cache import Rows
+from medtune.models.adapters import TrainableModel
+from medtune.models.loading import resolve_model
+from medtune.training.memory.recompute import settle_recompute
+from medtune.training.packed.install import make_fast
+from medtune.training.reference import add_reference
+from medtune.training.token_batches import token_budget_loader
+
+Batch = dict[str, torch.Tensor]
+
+
+def token_weighted_metrics(prediction: EvalPrediction) -> dict[str, float]:
+    """Return loss (nats per token), perplexity and token count from per-row sums.
+
+    predictions: (rows,) negative log-likelihood of a row.   label_ids: (rows,) its tokens.
+    """
+    num_tokens = int(prediction.label_ids.sum())
+    loss = float(prediction.predictions.astype("float64").sum()) / max(num_tokens, 1)
+    return {"loss": loss, "perplexity": perplexity(loss), "num_tokens": num_tokens}
+
+
+def perplexity(loss: float) -> float:
+    """Return exp(loss); infinity where that overflows."""
+    return float(torch.tensor(loss, dtype=torch.float64).exp())
+
+
+class ReadyRows:
+    """What both trainers share: no second preparation, a token count, no model card."""
+
+    tokens_seen: torch.Tensor | int = 0  # this process, padding left out
+    speed: SpeedArguments
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Return batches of rows or, with --tokens_per_batch, of tokens."""
+        if self.speed.tokens_per_batch is None:
+            return super().get_train_dataloader()  # type: ignore[misc]
+        rows = self.train_dataset  # type: ignore[attr-defined]
+        return token_budget_loader(rows, self.speed.tokens_per_batch, self)
+
+    def training_step(self, model: Any, inputs: Batch, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Count the batch's tokens, then do the trainer's own step."""
+        self.tokens_seen = self.tokens_seen + take_num_tokens(inputs)
+        return super().training_step(model, inputs, *args, **kwargs)  # type: ignore[misc]
+
+    def total_tokens_seen(self) -> int:
+        """Return the tokens trained on so far over all processes (call it on every one)."""
+        accelerator = self.accelerator  # type: ignore[attr-defined]
+        count = torch.as_tensor(self.tokens_seen, device=accelerator.device)
+        return int(accelerator.reduce(count.clone()))
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log `num_tokens` as counted here: TRL counts only the first row of packed blocks."""
+        metrics = self._metrics  # type: ignore[attr-defined]
+        metrics["eval"].pop("num_tokens", None)  # it would hide the count of evaluated tokens
+        metrics["eval"].pop("entropy", None)  # a by-product of the gradient: see head.py
+        if "loss" in logs:
+            metrics["train"]["num_tokens"] = [self.total_tokens_seen()]
+        super().log(logs, start_time)  # type: ignore[misc]
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Write no card: what a run folder holds is documented in docs/run_folder.md."""
+
+    def _prepare_dataset(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
+        return dataset
+
+
+def take_num_tokens(inputs: Batch) -> torch.Tensor:
+    """Return the number of real tokens in a batch, and remove the collator's count from it."""
+    if "num_tokens" in inputs:
+        return inputs.pop("num_tokens").sum()
+    return inputs["attention_mask"].sum()
+
+
+def num_pairs_in(inputs: Batch) -> int:
+    """Return the pairs of a batch: chosen and rejected answers are rows of their own."""
+    return len(inputs["input_ids"]) // 2
+
+
+@contextmanager
+def without_weight_hash() -> Iterator[None]:
+    """Keep TRL from hashing every weight in float32: its cache is not used, reference.py's is."""
+    original = dpo_trainer.hash_module
+    dpo_trainer.hash_module = lambda module: ""
+    try:
+        yield
+    finally:
+        dpo_trainer.hash_module = original
+
+
+class LanguageModelTrainer(ReadyRows, SFTTrainer):
+    """SFTTrainer for pretraining and fine-tuning rows (input_ids, labels, [seq_lengths])."""
+
+    def __init__(self, arguments: StageArguments[SFTConfig], **kwargs: Any) -> None:
+        """Pass the training options and everything else on to SFTTrainer."""
+        super().__init__(args=arguments.training, compute_metrics=token_weighted_metrics, **kwargs)
+        self.speed = arguments.speed
+        if self.speed.packed_forward == "auto":
+            make_fast(self, share_prefix=False)
+
+    def prediction_step(
+        self, model: Any, inputs: Batch, prediction_loss_only: bool, ignore_keys: Any = None
+    ) -> tuple[None, torch.Tensor, torch.Tensor]:
+        """Return (None, loss sum per row, tokens per row), gathered and summed by the caller."""
+        take_num_tokens(inputs)
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            outputs = model(**inputs, use_cache=False, fused_lm_head=True)
+        return None, -outputs.log_probs.float().sum(1), outputs.label_mask.sum(1)
+
+
+class PreferenceTrainer(ReadyRows, DPOTrainer):
+    """DPOTrainer for ready pairs (prompt_ids, chosen_ids, rejected_ids).
+
+    Perplexity in its evaluation is the policy's on the chosen answers.
+    """
+
+    train_dataset: Dataset
+    eval_dataset: Dataset
+    reference_weights: list[str] | None = None  # folders; None until the forward is in place
+
+    def __init__(self, arguments: StageArguments[DPOConfig], **kwargs: Any) -> None:
+        """Pass the training options and everything else on to DPOTrainer."""
+        with without_weight_hash():
+            super().__init__(args=arguments.training, compute_metrics=chosen_metrics, **kwargs)
+        self.eval_batch_sizes: list[int] = []
+        self.speed = arguments.speed
+        if self.speed.packed_forward == "auto":
+            make_fast(self, share_prefix=True)
+        base, adapter = arguments.model.model_name_or_path, arguments.adapter.peft_path
+        self.reference_weights = [str(resolve_model(base)), *([adapter] if adapter else [])]
+        if self.precompute_ref_logps:
+            self.train_dataset = self._precompute_ref_logps(self.train_dataset, "training", 0)
+            self.eval_dataset = self._precompute_ref_logps(self.eval_dataset, "validation", 0)
+
+    def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
+        """Return the pairs with the reference's scores; TRL's own call comes too early for it."""
+        if self.reference_weights is None:
+            return dataset
+        return add_reference(self, dataset, self.reference_weights, name)
+
+    def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> Any:
+        """Return the pairs of one optimizer step over all processes, if batches differ in it."""
+        if self.speed.tokens_per_batch is None:
+            return super()._get_num_items_in_batch(batch_samples, device)
+        num_pairs = sum(num_pairs_in(batch) for batch in batch_samples)
+        return self.accelerator.reduce(torch.tensor(num_pairs, device=device))
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: Batch,
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | None = None,
+    ) -> Any:
+        """Return TRL's mean over the batch's pairs, weighted by their share of the step's."""
+        loss = super().compute_loss(model, inputs, return_outputs)
+        if num_items_in_batch is None or self.speed.tokens_per_batch is None:
+            return loss
+        # The trainer averages over the step's batches and over processes as if all were equal.
+        num_batches = self.current_gradient_accumulation_steps * self.accelerator.num_processes
+        return loss * num_pairs_in(inputs) * num_batches / num_items_in_batch
+
+    def prediction_step(
+        self, model: Any, inputs: Batch, prediction_loss_only: bool, ignore_keys: Any = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return (DPO loss, loss sum per chosen answer, tokens per chosen answer)."""
+        inputs = self._prepare_inputs(inputs)
+        policy = Recorder(model)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            loss = self.compute_loss(policy, inputs)
+        num_pairs = num_pairs_in(inputs)
+        self.eval_batch_sizes.append(num_pairs)
+        num_tokens = inputs["completion_mask"][:num_pairs, 1:].sum(1)
+        return loss, -policy.log_probs[:num_pairs].float().sum(1), num_tokens
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Average evaluation metrics over pairs; TRL averages batches, the short last one too."""
+        sizes = self.eval_batch_sizes
+        if sizes and "loss" not in logs:
+            for name, values in self._metrics["eval"].items():
+                weighted = (value * size for value, size in zip(values, sizes, strict=False))
+                self._metrics["eval"][name] = [sum(weighted) / sum(sizes)]
+            sizes.clear()
+        super().log(logs, start_time)
+
+
+def chosen_metrics(prediction: EvalPrediction) -> dict[str, float]:
+    """Return perplexity and token count of the chosen answers; the loss is DPO's own."""
+    metrics = token_weighted_metrics(prediction)
+    return {"perplexity": metrics["perplexity"], "num_tokens": metrics["num_tokens"]}
+
+
+def build_language_model_trainer(
+    arguments: StageArguments[SFTConfig],
+    model: TrainableModel,
+    rows: Rows,
+    tokenizer: PreTrainedTokenizerBase,
+) -> LanguageModelTrainer:
+    """Return the trainer for blocks or conversations."""
+    settle_recompute(arguments, model, rows.train)
+    return LanguageModelTrainer(
+        arguments,
+        data_collator=fault_tolerance_data_collator(tokenizer.pad_token_id),
+        **trainer_inputs(model, rows, tokenizer),
+    )
+
+
+def build_preference_trainer(
+    arguments: StageArguments[DPOConfig],
+    model: TrainableModel,
+    rows: Rows,
+    tokenizer: PreTrainedTokenizerBase,
+) -> PreferenceTrainer:
+    """Return the trainer for pairs; TRL's own collator batches them."""
+    settle_recompute(arguments, model, rows.train)
+    return PreferenceTrainer(arguments, **trainer_inputs(model, rows, tokenizer))
+
+
+def trainer_inputs(
+    model: TrainableModel, rows: Rows, tokenizer: PreTrainedTokenizerBase
+) -> dict[str, Any]:
+    """Return what both trainers are built from."""
+    return {
+        "model": model.model,
+        "peft_config": model.new_adapter,
+        "train_dataset": rows.train,
+        "eval_dataset": rows.validation,
+        "processing_class": tokenizer,
+    }
+
+
+class Recorder:
+    """Calls a model and keeps the log-probabilities, so that evaluation needs no second pass."""
+
+    def __init__(self, model: Any) -> None:
+        """Wrap `model`."""
+        self.model = model
+
+    def __call__(self, **inputs: Any) -> Any:
+        """Call the model; `log_probs` (rows, tokens - 1) are then those of this call."""
+        outputs = self.model(**inputs)
+        self.log_probs = outputs.log_probs
+        return outputs

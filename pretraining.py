@@ -1,0 +1,44 @@
+"""Continued pretraining: medical books in, an adapter that has read them out.
+
+Adapter (default), on the built-in tiny model:
+    python pretraining.py --config configs/tiny/pt.yaml
+All weights, your own books, GLM-4-9B:
+    python pretraining.py --config configs/glm4-9b/pt.yaml --model_name_or_path MODEL \
+        --train_file_dir BOOKS --output_dir OUT --use_peft False
+Many processes: NPROC=2 bash run_pt.sh, or torchrun with the same options.
+"""
+
+from trl import SFTConfig
+
+from medtune.common.errors import run_script
+from medtune.data.preparation import prepare_blocks
+from medtune.models.adapters import load_trainable_model
+from medtune.models.loading import load_tokenizer
+from medtune.parsing import parse_arguments
+from medtune.training.progress import show_sample
+from medtune.training.runner import run_training, start_run
+from medtune.training.trainers import build_language_model_trainer
+
+
+def main(argv: list[str]) -> None:
+    """Run the stage with these options."""
+    arguments = parse_arguments(argv, SFTConfig, with_blocks=True)
+    run = start_run("pretraining", arguments)
+    tokenizer = load_tokenizer(arguments.model)
+
+    rows = prepare_blocks(
+        arguments.data,
+        tokenizer,
+        arguments.blocks.doc_separator,
+        arguments.blocks.block_size,
+        arguments.training.seed,
+    )
+    show_sample(tokenizer, rows.train[0])
+
+    model = load_trainable_model(arguments.model, arguments.adapter)
+    trainer = build_language_model_trainer(arguments, model, rows, tokenizer)
+    run_training(run, trainer, rows)
+
+
+if __name__ == "__main__":
+    run_script(main)

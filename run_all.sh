@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# The whole chain: pretraining -> merge -> fine-tuning -> merge -> DPO -> merge -> table.
+#   bash run_all.sh                        the built-in tiny model, offline, about five minutes
+#   PROFILE=glm4-9b MODEL=/models/glm-4-9b-chat-hf NPROC=8 bash run_all.sh
+# What is complete is not run again; what was interrupted goes on.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+DEFAULT_PROFILE=tiny # also where a GPU is found: the whole chain must run anywhere
+source scripts/stage.sh
+
+out=outputs/$PROFILE
+base=${MODEL:-tiny-glm}
+if [ "$PROFILE" != tiny ] && [ -z "${MODEL:-}" ]; then
+    echo "PROFILE=$PROFILE: expected MODEL=/path/of/the/base/model, found none" >&2
+    exit 2
+fi
+unset MODEL # from here on, each stage starts from the one before
+
+merge() { # base adapter output
+    python merge_peft_adapter.py --base_model "$1" --lora_model "$2" --output_dir "$3"
+}
+launch pretraining.py "configs/$PROFILE/pt.yaml" --model_name_or_path "$base"
+merge "$base" "$out-pt-v1" "$out-pt-merged"
+launch supervised_finetuning.py "configs/$PROFILE/sft.yaml" --model_name_or_path "$out-pt-merged"
+merge "$out-pt-merged" "$out-sft-v1" "$out-sft-merged"
+launch dpo_training.py "configs/$PROFILE/dpo.yaml" --model_name_or_path "$out-sft-merged"
+merge "$out-sft-merged" "$out-dpo-v1" "$out-dpo-merged"
+python -m medtune.evaluation.summary --base "$base" --pt "$out-pt-merged" \
+    --sft "$out-sft-merged" --dpo "$out-dpo-merged" --output_file "$out-summary.json"

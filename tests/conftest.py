@@ -1,0 +1,72 @@
+"""What several tests need: the tiny tokenizer, an untrained small GLM on disk, a JSON lines writer.
+
+Nothing here needs a network or a GPU, and everything is seeded.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before transformers reads it: tests stay offline
+
+import pytest
+import torch
+from transformers import GenerationConfig, GlmConfig, GlmForCausalLM, PreTrainedTokenizerFast
+
+from medtune.models.tiny import STOP_TOKENS, train_tokenizer
+
+REPO = Path(__file__).parents[1]
+
+WriteJsonl = Callable[[Path, Iterable[Any]], Path]
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    """The built-in model's tokenizer. Tests that change it work on a copy."""
+    return train_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def small_model_folder(
+    tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerFast
+) -> Path:
+    """A folder with an untrained GLM of two narrow layers, its tokenizer and generation config."""
+    folder = tmp_path_factory.mktemp("small-glm")
+    stop_ids = tokenizer.convert_tokens_to_ids(list(STOP_TOKENS))
+    config = GlmConfig(
+        vocab_size=4096,
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=16,
+        max_position_embeddings=1024,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=stop_ids,
+    )
+    torch.manual_seed(42)
+    model = GlmForCausalLM(config)
+    model.generation_config = GenerationConfig(
+        eos_token_id=stop_ids, pad_token_id=tokenizer.pad_token_id
+    )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def write_jsonl() -> WriteJsonl:
+    """A function (path, rows) -> path: one JSON row a line; a row that is text is written as is."""
+
+    def write(path: Path, rows: Iterable[Any]) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = [
+            row if isinstance(row, str) else json.dumps(row, ensure_ascii=False) for row in rows
+        ]
+        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        return path
+
+    return write

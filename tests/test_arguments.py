@@ -1,0 +1,427 @@
+"""Options: flags over YAML, nothing unknown, nothing declared twice or never read.
+
+Reference: the old names are those of MedicalGPT's scripts; the rest is the contract in the README.
+"""
+
+import json
+import re
+from collections import Counter
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from trl import DPOConfig, SFTConfig
+
+from medtune import arguments
+from medtune.arguments import (
+    AdapterArguments,
+    BlockArguments,
+    DataArguments,
+    MergeArguments,
+    ModelArguments,
+    StageArguments,
+)
+from medtune.common.errors import ConfigError
+from medtune.common.log import logger
+from medtune.parsing import OBSOLETE, RENAMED, parse_arguments, parse_into
+from tests.conftest import REPO
+
+REQUIRED = ["--model_name_or_path", "m", "--train_file_dir", "d", "--output_dir", "o"]
+ON_CPU = ["--use_cpu", "True"]  # else bf16 is refused on a machine without a GPU
+STAGE_CLASSES = (ModelArguments, DataArguments, AdapterArguments, BlockArguments)
+CONFIGS = sorted(REPO.glob("configs/*/*.yaml"))
+
+
+def parse(*flags: str, stage: type = SFTConfig, with_blocks: bool = True) -> StageArguments[Any]:
+    return parse_arguments([*REQUIRED, *ON_CPU, *flags], stage, with_blocks)
+
+
+def parse_yaml(folder: Path, text: str, *flags: str, stage: type = SFTConfig) -> dict[str, Any]:
+    """All resolved options of a YAML file and flags after it."""
+    path = folder / "stage.yaml"
+    path.write_text(text, encoding="utf-8")
+    return parse("--config", str(path), *flags, stage=stage).to_dict()
+
+
+def refusal(*flags: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        parse(*flags)
+    assert caught.value.exit_code == 2
+    return str(caught.value)
+
+
+@pytest.fixture
+def log(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> pytest.LogCaptureFixture:
+    """The warnings of medtune, whose logger passes nothing on once a script has set it up."""
+    monkeypatch.setattr(logger, "propagate", True)
+    caplog.set_level("WARNING", logger="medtune")
+    return caplog
+
+
+# -- unknown names
+
+
+@pytest.mark.parametrize(
+    ("flag", "real"),
+    [
+        ("learning_rat", "learning_rate"),
+        ("lora_r", "lora_rank"),
+        ("train_files_dir", "train_file_dir"),
+        ("blocksize", "block_size"),
+        ("gradient_acumulation_steps", "gradient_accumulation_steps"),
+    ],
+)
+def test_unknown_flag_names_the_nearest_option(flag: str, real: str) -> None:
+    for words in ([f"--{flag}", "1"], [f"--{flag}=1"], [f"--{flag.replace('_', '-')}", "1"]):
+        assert refusal(*words) == f"unknown option --{flag}: did you mean --{real}?"
+
+
+def test_unknown_flag_near_to_nothing_points_to_help() -> None:
+    assert refusal("--zzzzqq", "1") == "unknown option --zzzzqq: `--help` lists every option."
+
+
+def test_unknown_yaml_key_names_its_line_and_the_nearest_option(tmp_path: Path) -> None:
+    text = "# why\nlearning_rate: 1.0e-4\n\nlora_rnk: 8\n"
+
+    with pytest.raises(ConfigError) as caught:
+        parse_yaml(tmp_path, text)
+    assert str(caught.value) == (
+        f"{tmp_path / 'stage.yaml'}:4: unknown option --lora_rnk: did you mean --lora_rank?"
+    )
+
+
+@pytest.mark.parametrize("flag", ["--learning", "--num_train", "--lora_al", "--peft"])
+def test_abbreviations_are_unknown(flag: str) -> None:
+    assert refusal(flag, "1").startswith(f"unknown option {flag}: ")
+
+
+def test_stray_word_is_refused() -> None:
+    assert "unexpected word 'stray'" in refusal("stray")
+
+
+def test_block_options_belong_to_pretraining_alone() -> None:
+    assert parse("--block_size", "64").blocks.block_size == 64
+    with pytest.raises(ConfigError, match="unknown option --block_size"):
+        parse("--block_size", "64", with_blocks=False)
+
+
+# -- YAML and flags
+
+
+def test_flag_wins_over_yaml_wherever_it_stands(tmp_path: Path) -> None:
+    path = tmp_path / "stage.yaml"
+    path.write_text("learning_rate: 1e-4\nlora_rank: 4\noutput_dir: from-yaml\n")
+
+    for words in (
+        ["--config", str(path), "--learning_rate", "5e-5"],
+        ["--learning_rate", "5e-5", f"--config={path}"],
+    ):
+        parsed = parse(*words)
+        assert parsed.training.learning_rate == 5e-5
+        assert parsed.adapter.lora_rank == 4
+        assert parsed.training.output_dir == "o"
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "expected"),
+    [
+        ("learning_rate: 1e-4", "learning_rate", 0.0001),  # YAML itself reads text here
+        ("learning_rate: 2", "learning_rate", 2.0),
+        ("num_train_epochs: 0.5", "num_train_epochs", 0.5),
+        ("max_length: 77", "max_length", 77),
+        ("max_rejected_percentage: null", "max_rejected_percentage", 1.0),
+        ("learning_rate:", "learning_rate", 2e-5),
+        ("use_peft: false", "use_peft", False),
+        ("use_peft: true", "use_peft", True),
+        ("target_modules: [q_proj, v_proj]", "target_modules", ["q_proj", "v_proj"]),
+        ("target_modules: q_proj,v_proj", "target_modules", ["q_proj", "v_proj"]),
+        ("lr_scheduler_kwargs: {num_cycles: 2}", "lr_scheduler_kwargs", {"num_cycles": 2}),
+        ("cache_dir: 'a folder: with signs'", "cache_dir", "a folder: with signs"),
+        ("cache_dir: --odd", "cache_dir", "--odd"),
+    ],
+)
+def test_yaml_value_arrives_with_its_type(
+    tmp_path: Path, text: str, name: str, expected: Any
+) -> None:
+    value = parse_yaml(tmp_path, text)[name]
+
+    assert (value, type(value)) == (expected, type(expected))
+
+
+def test_yaml_lists_reach_the_dpo_config(tmp_path: Path) -> None:
+    text = "loss_type: [sigmoid, sft]\nloss_weights: [1.0, 0.1]\nbeta: 0.3"
+    options = parse_yaml(tmp_path, text, stage=DPOConfig)
+
+    assert (options["loss_type"], options["loss_weights"]) == (["sigmoid", "sft"], [1.0, 0.1])
+    assert options["beta"] == 0.3
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- learning_rate", "expected a mapping of options, found list"),
+        ("", "expected a mapping of options, found NoneType"),
+        ("learning_rate: [", "expected a readable YAML file"),
+    ],
+)
+def test_yaml_that_is_no_mapping_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"stage.yaml: {message}"):
+        parse_yaml(tmp_path, text)
+
+
+def test_missing_yaml_file_is_refused(tmp_path: Path) -> None:
+    assert f"{tmp_path / 'no.yaml'}: expected" in refusal("--config", str(tmp_path / "no.yaml"))
+    assert "--config: expected the path" in refusal("--config")
+
+
+# -- names of older scripts
+
+
+@pytest.mark.parametrize(
+    ("old", "value", "new", "expected"),
+    [
+        ("model_max_length", "77", "max_length", 77),
+        ("evaluation_strategy", "steps", "eval_strategy", "steps"),
+        ("torch_dtype", "bfloat16", "dtype", "bfloat16"),
+        ("warmup_ratio", "0.05", "warmup_steps", 0.05),
+        ("preprocessing_num_workers", "3", "dataset_num_proc", 3),
+        ("model_revision", "v1", "revision", "v1"),
+    ],
+)
+def test_old_name_means_the_new_one(
+    tmp_path: Path, old: str, value: str, new: str, expected: Any
+) -> None:
+    assert parse(f"--{old}", value).to_dict()[new] == expected
+    assert parse(f"--{old}={value}").to_dict()[new] == expected
+    assert parse_yaml(tmp_path, f"{old}: {value}")[new] == expected
+
+
+def test_every_renamed_option_leads_to_one_that_exists() -> None:
+    known = {field.name for group in (*STAGE_CLASSES, SFTConfig) for field in fields(group)}
+
+    assert set(RENAMED.values()) <= known
+    assert not set(OBSOLETE) & known
+
+
+@pytest.mark.parametrize("name", OBSOLETE)
+def test_obsolete_option_goes_with_its_value_and_a_warning(
+    tmp_path: Path, log: pytest.LogCaptureFixture, name: str
+) -> None:
+    plain = parse("--lora_rank", "4").to_dict()
+
+    assert parse(f"--{name}", "value", "--lora_rank", "4").to_dict() == plain
+    assert parse(f"--{name}", "--lora_rank", "4").to_dict() == plain
+    assert parse("--lora_rank", "4", f"--{name}=value").to_dict() == plain
+    assert parse_yaml(tmp_path, f"{name}: value\nlora_rank: 4\n") == plain
+    sentence = f"--{name} has no effect here: {OBSOLETE[name]}."
+    assert log.messages == [sentence] * 3 + [f"{tmp_path / 'stage.yaml'}:1: {sentence}"]
+
+
+@pytest.mark.parametrize("name", ["target_modules", "modules_to_save"])
+@pytest.mark.parametrize(
+    "words", [["embed_tokens", "lm_head"], ["embed_tokens,lm_head"], ["embed_tokens, lm_head"]]
+)
+def test_layer_names_may_be_a_comma_list(name: str, words: list[str]) -> None:
+    """The older scripts write them so; unsplit, PEFT finds no such layer and says nothing."""
+    assert parse(f"--{name}", *words).to_dict()[name] == ["embed_tokens", "lm_head"]
+
+
+# -- values that are refused
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        ("--lora_rank", "many"),
+        ("--learning_rate", "fast"),
+        ("--use_peft", "maybe"),
+        ("--max_train_samples", "1.5"),
+        ("--doc_separator", "page"),
+        ("--dtype", "float16"),
+        ("--eval_strategy", "sometimes"),
+    ],
+)
+def test_value_of_the_wrong_type_is_refused_by_name(tmp_path: Path, flag: str, value: str) -> None:
+    assert flag in refusal(flag, value)
+    with pytest.raises(ConfigError, match=flag):
+        parse_yaml(tmp_path, f"{flag.removeprefix('--')}: {value}")
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        ("--validation_split_percentage", "0"),
+        ("--validation_split_percentage", "50.1"),
+        ("--max_rejected_percentage", "-0.1"),
+        ("--max_rejected_percentage", "101"),
+        ("--max_train_samples", "0"),
+        ("--max_eval_samples", "-3"),
+        ("--block_size", "1"),
+        ("--lora_rank", "0"),
+    ],
+)
+def test_value_without_meaning_is_refused_with_what_was_found(flag: str, value: str) -> None:
+    message = refusal(flag, value)
+
+    assert message.startswith(f"{flag}: expected ")
+    assert f"found {value}" in message
+
+
+@pytest.mark.parametrize("missing", ["--model_name_or_path", "--train_file_dir", "--output_dir"])
+def test_missing_option_is_named(missing: str) -> None:
+    place = REQUIRED.index(missing)
+
+    with pytest.raises(ConfigError, match=missing):
+        parse_arguments([*REQUIRED[:place], *REQUIRED[place + 2 :], *ON_CPU], SFTConfig)
+
+
+@pytest.mark.parametrize("name", ["{}", "{}/", "{}/../data", "{}/./"])
+def test_validation_on_training_data_is_refused(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+
+    message = refusal("--train_file_dir", str(folder), "--validation_file_dir", name.format(folder))
+
+    assert "--validation_file_dir" in message
+    assert "--train_file_dir" in message
+
+
+@pytest.mark.parametrize("words", [["--fp16"], ["--fp16", "True"], ["--fp16=true"]])
+def test_float16_is_refused(words: list[str]) -> None:
+    message = refusal(*words)
+
+    assert message.startswith("--fp16: ")
+    assert "--bf16" in message
+
+
+def test_adapter_to_continue_without_peft_is_refused() -> None:
+    message = refusal("--peft_path", "adapter", "--use_peft", "False")
+
+    assert "--peft_path and --use_peft False clash" in message
+
+
+def test_recorded_options_hold_no_secret() -> None:
+    options = parse("--hub_token", "hf_secret").to_dict()
+
+    assert "hf_secret" not in json.dumps(options)
+    assert options["learning_rate"] == 2e-5
+
+
+def test_merge_takes_its_own_names_and_those_of_older_scripts() -> None:
+    words = [["--base_model", "b", "--lora_model", "x", "y", "--output_dir", "o"]]
+    words += [["--base_model_name_or_path", "b", "--peft_model_path", "x", "y", "--output_dir=o"]]
+
+    for argv in words:
+        assert parse_into(argv, [MergeArguments], {}) == (MergeArguments("b", ["x", "y"], "o"),)
+
+
+# -- declarations
+
+
+@pytest.mark.parametrize("training", [SFTConfig, DPOConfig])
+def test_no_option_is_declared_twice(training: type) -> None:
+    declared = Counter(
+        field.name for group in (*STAGE_CLASSES, training) for field in fields(group)
+    )
+    aliases = Counter(
+        alias.removeprefix("--")
+        for group in STAGE_CLASSES
+        for field in fields(group)
+        for alias in field.metadata.get("aliases", [])
+    )
+
+    assert [name for name, count in (declared + aliases).items() if count > 1] == []
+
+
+def test_every_declared_option_is_read() -> None:
+    files = [*REPO.glob("*.py"), *(REPO / "medtune").rglob("*.py")]
+    text = "".join(
+        path.read_text(encoding="utf-8")
+        for path in files
+        if path.name not in ("arguments.py", "parsing.py")
+    )
+    classes = [
+        value
+        for value in vars(arguments).values()
+        if isinstance(value, type)
+        and is_dataclass(value)
+        and value.__module__ == arguments.__name__
+    ]
+    unread = [
+        f"{group.__name__}.{field.name}"
+        for group in classes
+        if group is not StageArguments
+        for field in fields(group)
+        if not re.search(rf"\b(arguments(\.\w+)?|blocks|speed)\.{field.name}\b", text)
+    ]
+
+    assert {*STAGE_CLASSES, MergeArguments} <= set(classes)
+    assert unread == []
+
+
+def test_every_option_explains_itself() -> None:
+    helps = {f.name: f.metadata["help"] for group in STAGE_CLASSES for f in fields(group)}
+
+    assert [name for name, text in helps.items() if len(text) < 10] == []
+
+
+# -- the shipped configurations
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_shipped_configuration_parses_and_every_value_arrives(path: Path) -> None:
+    stage = {"pt": SFTConfig, "sft": SFTConfig, "dpo": DPOConfig}[path.stem]
+    written = yaml.safe_load(path.read_text(encoding="utf-8"))
+
+    parsed = parse_arguments(["--config", str(path), *ON_CPU], stage, path.stem == "pt")
+
+    options = parsed.to_dict()
+    assert {name: options[name] for name in written} == written
+    assert isinstance(parsed.training, stage)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_shipped_configuration_opens_with_what_it_needs(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    header = lines[: next(n for n, line in enumerate(lines) if not line.startswith("#"))]
+
+    assert any(re.match(r"# Before: +\S", line) for line in header)
+    assert any(
+        re.match(rf"# Run: +PROFILE={path.parent.name} .*bash run_{path.stem}\.sh", line)
+        for line in header
+    )
+    assert any(re.match(r"# (Memory|Needs)\b", line) for line in header)
+
+
+def test_every_profile_has_the_three_stages() -> None:
+    profiles = {path.parent.name for path in CONFIGS}
+
+    assert {"tiny", "glm4-9b"} <= profiles
+    assert {(path.parent.name, path.stem) for path in CONFIGS} == {
+        (profile, stage) for profile in profiles for stage in ("pt", "sft", "dpo")
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], "there"),
+        (["--train_file_dir=mine"], None),
+        (["--train-file-dir", "mine"], None),
+        (["--train_file_dir=mine", "--validation_file_dir=also_mine"], "also_mine"),
+    ],
+)
+def test_validation_data_of_a_yaml_go_with_its_training_data(
+    words: list[str], expected: str | None, tmp_path: Path
+) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(
+        "model_name_or_path: m\noutput_dir: o\ntrain_file_dir: here\nvalidation_file_dir: there\n"
+    )
+    arguments = parse_arguments([f"--config={config}", *words], SFTConfig)
+
+    assert arguments.data.validation_file_dir == expected
