@@ -4,6 +4,7 @@ Exit codes: 0 complete, 1 error, 2 refused (configuration, data or checkpoint), 
 4 disk, 130/143 interrupted and resumable.
 """
 
+import atexit
 import os
 import sys
 from collections.abc import Callable
@@ -47,13 +48,31 @@ def run_script(main: Callable[[list[str]], None]) -> NoReturn:
     set_up_logging()
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed would guess, and say so
+    exit_code = 0
     try:
         main(sys.argv[1:])
     except MedtuneError as error:
         if int(os.environ.get("LOCAL_RANK", "0")) == 0:  # every process finds the same mistake
             sys.stderr.write(f"error: {error}\n")
-        sys.exit(error.exit_code)
+        exit_code = error.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("interrupted: run the same command again to continue\n")
-        sys.exit(130)
-    sys.exit(0)
+        exit_code = 130
+    except SystemExit as end:
+        exit_code = int(end.code or 0)
+    leave(exit_code)
+
+
+def leave(exit_code: int) -> NoReturn:
+    """End this process; one of several ends without tearing its interpreter down.
+
+    Gloo's threads outlive `destroy_process_group`. One that drops its last tensor while the
+    interpreter is torn down aborts the process, and torchrun then reports a finished run as
+    failed (pytorch/pytorch#179291). multiprocessing ends its processes in the same way.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        sys.exit(exit_code)
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code)
