@@ -44,8 +44,17 @@ def write_conversations(conversations: list[Conversation], folder: Path) -> None
         turns = [{"from": SPEAKERS[m.role], "value": m.content} for m in conversation.messages]
         lines.append(json.dumps({"conversations": turns}, ensure_ascii=False))
     (folder / "train.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    # MedicalGPT holds rows of the training data back unless it is given others.
+    held_out = validation_of(folder)
+    held_out.mkdir(exist_ok=True)
+    (held_out / "validation.jsonl").write_text(lines[0] + "\n", encoding="utf-8")
     register = {"bench": {"file_name": "train.jsonl", "formatting": "sharegpt"}}
     (folder / "dataset_info.json").write_text(json.dumps(register), encoding="utf-8")
+
+
+def validation_of(data: Path) -> Path:
+    """Return the folder of validation rows that belongs to the folder `data`."""
+    return data.with_name(f"{data.name}_validation")
 
 
 def medicalgpt_command(
@@ -62,6 +71,7 @@ def medicalgpt_command(
     options: dict[str, Any] = {
         "model_name_or_path": model,
         "train_file_dir": data,
+        "validation_file_dir": validation_of(data),
         "output_dir": out,
         "do_train": True,
         "use_peft": True,
