@@ -148,6 +148,7 @@ def run_external(command: list[str], out: Path, environment: dict[str, str]) -> 
 
     Raises RuntimeError with the end of what it wrote if it fails or leaves no training time.
     """
+    shutil.rmtree(out, ignore_errors=True)  # of the run before: LLaMA-Factory refuses a folder
     log = out.parent / "log.txt"
     with log.open("w", encoding="utf-8") as stream:
         process = subprocess.Popen(command, stdout=stream, stderr=stream, env=environment)

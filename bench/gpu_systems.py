@@ -114,7 +114,7 @@ def plan_memory(task: Task, system: str, num_tokens: int, place: Place) -> tuple
     fixed = num_layers if system == PADDED_RECOMPUTED else 0
     try:
         from medtune.models.shapes import shape_of
-        from medtune.training.memory.activations import precision_of
+        from medtune.training.memory.activations import Kernels, precision_of
         from medtune.training.memory.estimate import estimate_memory
         from medtune.training.memory.recompute import memory_at_hand, plan_recompute
         from medtune.training.memory.workload import Workload, optimizer_bytes
@@ -124,9 +124,10 @@ def plan_memory(task: Task, system: str, num_tokens: int, place: Place) -> tuple
     adapter = None if task.trains_all else lora_config()
     size = precision_of(place.dtype.itemsize, bf16=on_gpu, deepspeed=False)
     moments = optimizer_bytes("adamw_torch", size.adapter if adapter else size.weights)
+    kernels = Kernels(on_gpu, fuses_lora=system == OURS and adapter is not None)
     work = Workload(
-        shape_of(place.size.config), num_tokens, size, adapter, moments, on_gpu=on_gpu
-    )  # fmt: skip
+        shape_of(place.size.config), num_tokens, size, adapter, moments, kernels=kernels
+    )
     if system == OURS:
         plan = plan_recompute(work, memory_at_hand(on_gpu))
     else:

@@ -22,10 +22,16 @@ from medtune.common.errors import ConfigError
 from medtune.models.shapes import shape_of
 from medtune.training.memory import __main__ as memory
 from medtune.training.memory import estimate
-from medtune.training.memory.activations import live_in_backward, precision_of, saved_in_layer
+from medtune.training.memory.activations import (
+    Kernels,
+    live_in_backward,
+    precision_of,
+    saved_in_layer,
+)
 from medtune.training.memory.estimate import GIB, estimate_memory
 from medtune.training.memory.recompute import plan_recompute, recompute_layers
-from medtune.training.memory.workload import Sharding, Workload, sharding_of
+from medtune.training.memory.workload import Sharding, Workload, fuses_lora, sharding_of
+from medtune.training.packed.lora import fuse_lora
 from tests.conftest import REPO
 
 NUM_LAYERS, TOKENS, HIDDEN = 4, 192, 128
@@ -41,6 +47,8 @@ ADAPTERS = {
     "lora": {"lora_dropout": 0.0},
     "lora with dropout": {"lora_dropout": 0.1},
     "lora on two": {"target_modules": ["q_proj", "down_proj"]},
+    "fused lora": {"lora_dropout": 0.0},
+    "fused lora with dropout": {"lora_dropout": 0.1},
     "full": None,
 }
 YAMLS = sorted((REPO / "configs/glm4-9b").glob("*.yaml"))
@@ -56,13 +64,17 @@ def build(family: str, kind: str, dtype: torch.dtype = torch.float32) -> tuple[A
         return base.train(), base, None
     adapter = LoraConfig(task_type="CAUSAL_LM", r=8, **{"target_modules": "all-linear", **options})
     model = get_peft_model(base, adapter)
+    if kind.startswith("fused"):
+        fuse_lora(base)
     model.enable_input_require_grads()  # as TRL does when layers are recomputed
     return model.train(), base, adapter
 
 
-def work_of(base: PreTrainedModel, adapter: Any, bf16: bool = False) -> Workload:
+def work_of(base: PreTrainedModel, adapter: Any, kind: str, bf16: bool = False) -> Workload:
     size = precision_of(base.dtype.itemsize, bf16, deepspeed=False)
-    return Workload(shape_of(base.config), TOKENS, size, adapter, 8, on_gpu=False)
+    is_fused = kind.startswith("fused") and fuses_lora(adapter, size, Sharding(), 16)
+    kernels = Kernels(on_gpu=False, fuses_lora=is_fused)
+    return Workload(shape_of(base.config), TOKENS, size, adapter, 8, kernels=kernels)
 
 
 def token_ids() -> torch.Tensor:
@@ -110,7 +122,7 @@ def test_activations_are_what_autograd_keeps(
     model, base, adapter = build(family, kind, dtype)
     plan_layers(base, num_recomputed)
 
-    work = work_of(base, adapter, bf16)
+    work = work_of(base, adapter, kind, bf16)
     predicted = estimate_memory(work, num_recomputed).activations
     if num_recomputed and dtype == torch.float32 and bf16:
         # Recomputed layers keep no cast weights; the estimate counts them, for autocast holds them.
@@ -124,7 +136,7 @@ def test_activations_are_what_autograd_keeps(
     assert bytes_kept(model, bf16) == pytest.approx(predicted, rel=0.03)
 
 
-@pytest.mark.parametrize("kind", ["lora", "lora with dropout", "full"])
+@pytest.mark.parametrize("kind", [kind for kind in ADAPTERS if kind != "lora on two"])
 @pytest.mark.parametrize("num_recomputed", [0, 2, NUM_LAYERS])
 def test_peak_of_a_step_is_that_of_the_allocator(kind: str, num_recomputed: int) -> None:
     model, base, adapter = build("glm", kind)
@@ -147,23 +159,28 @@ def test_peak_of_a_step_is_that_of_the_allocator(kind: str, num_recomputed: int)
         live += event.nbytes()
         peak = max(peak, live)
 
-    work = work_of(base, adapter)
+    work = work_of(base, adapter, kind)
     predicted = estimate_memory(work, num_recomputed).activations - TOKENS * HIDDEN * 4  # no head
-    predicted += TOKENS * live_in_backward(work.shape, work.size, adapter)
+    predicted += TOKENS * live_in_backward(work.shape, work.size, adapter, work.kernels)
     if num_recomputed == NUM_LAYERS:
-        predicted += TOKENS * sum(saved_in_layer(work.shape, work.size, adapter, False).values())
+        predicted += TOKENS * sum(
+            saved_in_layer(work.shape, work.size, adapter, work.kernels).values()
+        )
     assert peak == pytest.approx(predicted, rel=0.1)
 
 
-def test_a_layer_of_glm4_9b_by_hand() -> None:
+@pytest.mark.parametrize("is_fused", [False, True])
+def test_a_layer_of_glm4_9b_by_hand(is_fused: bool) -> None:
     """LoRA r16 on all linear layers, bfloat16 weights under autocast, no dropout."""
     adapter = LoraConfig(r=16, target_modules="all-linear", lora_dropout=0.0)
-    layer = saved_in_layer(shape_of(GlmConfig()), precision_of(2, True, False), adapter)
+    kernels = Kernels(fuses_lora=is_fused)
+    layer = saved_in_layer(shape_of(GlmConfig()), precision_of(2, True, False), adapter, kernels)
 
     hidden, mlp, query, key, heads, rank = 4096, 13696, 4096, 256, 32, 16
+    copies = 1 if is_fused else 3  # of what query, key and value read
     assert layer == {
         "two norms": 2 * 4 * (hidden + 1),
-        "attention input": 3 * 2 * (hidden + rank),
+        "attention input": 2 * (copies * hidden + 3 * rank),
         "cos and sin": 2 * 2 * 64,
         "query, key, value, output": 2 * (query + key + key + query),
         "log of the softmax's sum": 4 * heads,

@@ -37,6 +37,16 @@ class Precision(NamedTuple):
     adapter_compute: int
 
 
+class Kernels(NamedTuple):
+    """What computes a layer.
+
+    fuses_lora: the step of medtune.training.packed.lora, whose layers share their input.
+    """
+
+    on_gpu: bool = True
+    fuses_lora: bool = False
+
+
 def precision_of(weights: int, bf16: bool, deepspeed: bool) -> Precision:
     """Return the sizes in a run: bf16 is autocast, but DeepSpeed turns the weights themselves."""
     if bf16 and deepspeed:
@@ -61,7 +71,7 @@ def lora_targets(shape: ModelShape, adapter: LoraConfig) -> list[Linear]:
 
 
 def saved_in_layer(
-    shape: ModelShape, size: Precision, adapter: LoraConfig | None, on_gpu: bool = True
+    shape: ModelShape, size: Precision, adapter: LoraConfig | None, kernels: Kernels
 ) -> dict[str, int]:
     """Return the bytes for each token that a layer keeps for its backward pass, by tensor.
 
@@ -69,14 +79,14 @@ def saved_in_layer(
     """
     return {
         "two norms": 2 * saved_in_norm(shape, size, adapter),
-        ATTENTION_INPUT: saved_input(shape, size, adapter, ATTENTION_INPUT, on_gpu),
+        ATTENTION_INPUT: saved_input(shape, size, adapter, ATTENTION_INPUT, kernels),
         "cos and sin": shape.rotary * size.weights if shape.rotates_a_part else 0,
         "query, key, value, output": size.compute * 2 * (shape.query + shape.key),
         "log of the softmax's sum": FLOAT32 * shape.num_heads,
-        ATTENTION_OUTPUT: saved_input(shape, size, adapter, ATTENTION_OUTPUT, on_gpu),
-        MLP_INPUT: saved_input(shape, size, adapter, MLP_INPUT, on_gpu),
+        ATTENTION_OUTPUT: saved_input(shape, size, adapter, ATTENTION_OUTPUT, kernels),
+        MLP_INPUT: saved_input(shape, size, adapter, MLP_INPUT, kernels),
         "gate, up, activated gate": size.compute * 3 * shape.mlp,
-        MLP_PRODUCT: saved_input(shape, size, adapter, MLP_PRODUCT, on_gpu),
+        MLP_PRODUCT: saved_input(shape, size, adapter, MLP_PRODUCT, kernels),
     }
 
 
@@ -90,7 +100,7 @@ def saved_in_norm(shape: ModelShape, size: Precision, adapter: LoraConfig | None
 
 
 def saved_input(
-    shape: ModelShape, size: Precision, adapter: LoraConfig | None, source: str, on_gpu: bool
+    shape: ModelShape, size: Precision, adapter: LoraConfig | None, source: str, kernels: Kernels
 ) -> int:
     """Return the bytes for each token that the linear layers keep of what they read.
 
@@ -109,11 +119,13 @@ def saved_input(
     if not readers:
         return 0
     width, dropout = readers[0].inputs, adapter.lora_dropout > 0
-    is_shared = given == size.adapter == size.adapter_compute and not dropout
+    is_one_type = kernels.fuses_lora or given == size.adapter == size.adapter_compute
+    is_shared = is_one_type and not dropout
     num_copies = (0 if is_counted else 1) if is_shared else len(readers)
     kept = size.adapter_compute * width * num_copies
-    # The mask: booleans on a GPU; on a CPU, factors in the adapter's type.
-    mask = (1 if on_gpu else size.adapter) * width * len(readers) if dropout else 0
+    # The mask: booleans on a GPU; on a CPU, factors in the type of what is dropped.
+    factor = size.compute if kernels.fuses_lora else size.adapter
+    mask = (1 if kernels.on_gpu else factor) * width * len(readers) if dropout else 0
     return kept + mask + size.adapter_compute * adapter.r * len(readers)
 
 
@@ -123,13 +135,15 @@ def saved_at_ends(shape: ModelShape, size: Precision, adapter: LoraConfig | None
     return saved_in_norm(shape, size, adapter) + size.weights * shape.hidden + positions
 
 
-def live_in_backward(shape: ModelShape, size: Precision, adapter: LoraConfig | None) -> int:
+def live_in_backward(
+    shape: ModelShape, size: Precision, adapter: LoraConfig | None, kernels: Kernels
+) -> int:
     """Return the bytes for each token of gradients alive at once within a layer.
 
-    The largest moment is the MLP's: two float32 or four bfloat16 tensors of its width; LoRA's
+    The largest moment is the MLP's: two float32 or four bfloat16 tensors of its width; PEFT's
     dropout in another type than the layer's adds a float32 one (measured: docs/memory.md).
     """
-    has_dropout = adapter is not None and adapter.lora_dropout > 0
+    has_dropout = adapter is not None and adapter.lora_dropout > 0 and not kernels.fuses_lora
     dropout = FLOAT32 if has_dropout and size.adapter != size.compute else 0
     return (8 + dropout) * shape.mlp + 8 * shape.hidden
 

@@ -57,7 +57,7 @@ class MemoryEstimate:
 def estimate_memory(work: Workload, num_recomputed: int) -> MemoryEstimate:
     """Return the predicted peak if the first `num_recomputed` layers are recomputed."""
     shape, size, adapter = work.shape, work.size, work.adapter
-    layer = work.tokens * sum(saved_in_layer(shape, size, adapter, work.on_gpu).values())
+    layer = work.tokens * sum(saved_in_layer(shape, size, adapter, work.kernels).values())
     kept = (shape.num_layers - num_recomputed) * layer
     inputs = num_recomputed * work.tokens * size.weights * shape.hidden
     activations = kept + inputs + work.tokens * saved_at_ends(shape, size, adapter)
@@ -65,7 +65,9 @@ def estimate_memory(work: Workload, num_recomputed: int) -> MemoryEstimate:
     # Three moments: the head, the backward pass of a layer, the optimizer's step.
     trains_head = adapter is None or "lm_head" in (adapter.modules_to_save or ())
     head = live_in_head(shape, size, work.tokens, trains_head)
-    backward = work.tokens * live_in_backward(shape, size, adapter) + dequantised(work)
+    backward = work.tokens * live_in_backward(shape, size, adapter, work.kernels) + dequantised(
+        work
+    )
     if num_recomputed == shape.num_layers:
         backward += layer  # no kept layer has made room for it
     step = step_bytes(work) - activations

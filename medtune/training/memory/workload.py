@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from peft import LoraConfig
 
-from medtune.arguments import StageArguments
+from medtune.arguments import AUTO, StageArguments
 from medtune.common.errors import ConfigError
 from medtune.models.shapes import ModelShape
-from medtune.training.memory.activations import Precision, lora_targets, precision_of
+from medtune.training.memory.activations import Kernels, Precision, lora_targets, precision_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -46,7 +46,7 @@ class Workload:
     num_processes: int = 1
     weight_bits: int = 16
     has_reference: bool = False
-    on_gpu: bool = True
+    kernels: Kernels = Kernels()
 
     @property
     def num_trained(self) -> int:
@@ -89,6 +89,10 @@ def build_workload(
     is_preference = isinstance(training, DPOConfig)
     if adapter and is_preference and training.disable_dropout:
         adapter = LoraConfig(**{**adapter.to_dict(), "lora_dropout": 0.0})
+    sharding = sharding_of(training.deepspeed, shape.hidden)
+    is_fused = arguments.speed.packed_forward == AUTO and fuses_lora(
+        adapter, size, sharding, machine.weight_bits
+    )
     tokens = training.per_device_train_batch_size * length * (2 if is_preference else 1)
     return Workload(
         shape=shape,
@@ -96,11 +100,24 @@ def build_workload(
         size=size,
         adapter=adapter,
         optimizer_bytes=optimizer_bytes(training.optim, size.adapter if adapter else size.weights),
-        sharding=sharding_of(training.deepspeed, shape.hidden),
+        sharding=sharding,
         num_processes=machine.num_processes,
         weight_bits=machine.weight_bits,
         has_reference=is_preference and not adapter and not training.precompute_ref_log_probs,
-        on_gpu=machine.on_gpu,
+        kernels=Kernels(machine.on_gpu, is_fused),
+    )
+
+
+def fuses_lora(
+    adapter: LoraConfig | None, size: Precision, sharding: Sharding, weight_bits: int
+) -> bool:
+    """True where medtune.training.packed.lora takes the place of PEFT's forward: its conditions."""
+    return (
+        adapter is not None
+        and not (adapter.use_dora or adapter.lora_bias)
+        and size.weights == size.compute == size.adapter_compute
+        and sharding.stage != 3
+        and weight_bits == 16
     )
 
 
