@@ -50,8 +50,35 @@ class ModelArguments:
     )
 
 
+@dataclass(kw_only=True)
+class FormatArguments:
+    """What the user says of the files instead of having it found."""
+
+    data_format: str = field(
+        default=AUTO,
+        metadata={
+            "help": "Format of the conversations: auto (found from the fields of each row) or a "
+            "name of docs/data_formats.md."
+        },
+    )
+    encoding: str = field(
+        default=AUTO,
+        metadata={"help": "Encoding of the files: auto (found from the bytes), utf-8, gb18030, …"},
+    )
+    prompt_column: str | None = field(
+        default=None, metadata={"help": "Field with the question, where it has its own name."}
+    )
+    response_column: str | None = field(
+        default=None, metadata={"help": "Field with the answer, where it has its own name."}
+    )
+    history_column: str | None = field(
+        default=None,
+        metadata={"help": "Field with the turns before: [[question, answer], …]."},
+    )
+
+
 @dataclass
-class DataArguments:
+class DataArguments(FormatArguments):
     """Which files to read and how to split them."""
 
     train_file_dir: str = field(

@@ -21,7 +21,10 @@ from medtune.arguments import (
     ModelArguments,
     SpeedArguments,
 )
-from medtune.data.formats import conversation_from_row, preference_from_row, text_from_row
+from medtune.data.curation import PrepareArguments
+from medtune.data.formats.conversations import conversation_from_row
+from medtune.data.formats.preferences import preference_from_row
+from medtune.data.formats.texts import text_from_row
 from medtune.data.loading import read_conversation_file
 from medtune.data.parts import Loaded
 from medtune.data.records import Source
@@ -48,7 +51,8 @@ RUN_FILES = {
     "chat_template.jinja", "config.json", "eval_results.json", "generation_config.json",
     "ledger.json", "lineage.json", "merge_report.json", "metrics.jsonl", "model.safetensors",
     "rejects.jsonl", "tokenizer.json", "tokenizer_config.json", "train_results.json",
-    "training_loss.png",
+    "training_loss.png", "train.jsonl", "validation.jsonl", "test.jsonl", "report.json",
+    "card.html",
 }  # fmt: skip
 SUFFIX = re.compile(r"[\w*]\.(py|sh|md|ya?ml|json|jsonl|toml|txt|png|jinja|safetensors)$")
 FLAG = re.compile(r"(?<![\w-])--([A-Za-z][\w-]*)")
@@ -61,6 +65,7 @@ GROUPS: dict[str, list[type]] = {
     "supervised_finetuning.py": [*STAGE, SFTConfig],
     "dpo_training.py": [*STAGE, DPOConfig],
     "merge_peft_adapter.py": [MergeArguments],
+    "prepare_data.py": [PrepareArguments],
     "medtune/evaluation/summary.py": [SummaryArguments],
     "medtune/training/memory/__main__.py": [MemoryArguments, *STAGE, SFTConfig],
 }
@@ -295,7 +300,7 @@ def reasons_in_code() -> dict[str, str]:
     """Each reason that the code gives, with its kind by the class that carries it."""
     kinds = {"RowError": "rule", "MalformedRow": "malformed", "Reject": "other"}
     reasons: dict[str, str] = {}
-    for path in sorted((REPO / "medtune/data").glob("*.py")):
+    for path in sorted((REPO / "medtune/data").rglob("*.py")):
         tree = ast.parse(read(path))
         constants = {
             target.id: node.value

@@ -13,15 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from medtune.arguments import DataArguments
-from medtune.common.errors import DataError
+from medtune.arguments import DataArguments, FormatArguments
+from medtune.common.errors import ConfigError, DataError
 from medtune.common.log import logger
-from medtune.data.formats import (
-    MalformedRow,
-    RowError,
-    conversation_from_row,
-    preference_from_row,
-    read_json_rows,
+from medtune.data.formats.checks import MalformedRow, RowError, check_order, check_text
+from medtune.data.formats.conversations import FORMATS, conversation_from_row
+from medtune.data.formats.files import ENCODINGS, ROW_SUFFIXES, TEXT_SUFFIXES, read_rows_of
+from medtune.data.formats.inspection import describe_file
+from medtune.data.formats.options import AUTO, FOUND, FormatOptions
+from medtune.data.formats.preferences import preference_from_row
+from medtune.data.formats.texts import (
+    dialogue_form,
+    read_dialogue_rows,
     read_text_documents,
     text_from_row,
 )
@@ -40,49 +43,101 @@ from medtune.data.splitting import KEY_BYTES, ordered_key, sample, split_keys
 
 MAX_ERRORS_SHOWN = 20
 IN_VALIDATION = "in_validation"
-TEXT_SUFFIXES, JSON_SUFFIXES = (".txt",), (".jsonl", ".json")
+SUFFIXES = TEXT_SUFFIXES + ROW_SUFFIXES
+MAX_FILES_DESCRIBED = 20  # in the log, a line each
 
 
 def load_texts(arguments: DataArguments, doc_separator: str, seed: int) -> Loaded[TextRecord]:
-    """Return the documents of .txt files, and of .jsonl or .json files with a `text` field."""
+    """Return the documents of text files, and of files whose rows have a `text`."""
     logger.info("a document is: %s (--doc_separator)", doc_separator)
-    read = partial(read_text_file, doc_separator=doc_separator)
-    return load_parts(arguments, read, TEXT_SUFFIXES + JSON_SUFFIXES, seed)
+    options = format_options(arguments, doc_separator)
+    return load_parts(arguments, partial(read_text_file, options=options), SUFFIXES, seed)
 
 
 def load_conversations(arguments: DataArguments, seed: int) -> Loaded[Conversation]:
-    """Return the conversations of .jsonl and .json files."""
-    return load_parts(arguments, read_conversation_file, JSON_SUFFIXES, seed)
+    """Return the conversations of files in any known format."""
+    read = partial(read_conversation_file, options=format_options(arguments))
+    return load_parts(arguments, read, SUFFIXES, seed)
 
 
 def load_preferences(arguments: DataArguments, seed: int) -> Loaded[PreferencePair]:
-    """Return the preference pairs of .jsonl and .json files."""
-    return load_parts(arguments, read_preference_file, JSON_SUFFIXES, seed)
+    """Return the preference pairs of files of rows."""
+    read = partial(read_preference_file, options=format_options(arguments))
+    return load_parts(arguments, read, ROW_SUFFIXES, seed)
 
 
-def read_text_file(path: Path, doc_separator: str) -> Iterator[TextRecord | Reject]:
+def format_options(arguments: FormatArguments, doc_separator: str = "blank_line") -> FormatOptions:
+    """Return what the user said about the files. Raises ConfigError for a name that is none."""
+    if arguments.data_format not in (AUTO, *FORMATS):
+        raise ConfigError(
+            f"--data_format: expected one of {', '.join([AUTO, *FORMATS])}, found "
+            f"{arguments.data_format}."
+        )
+    if arguments.encoding not in ENCODINGS:
+        raise ConfigError(
+            f"--encoding: expected one of {', '.join(ENCODINGS)}, found {arguments.encoding}."
+        )
+    return FormatOptions(
+        data_format=arguments.data_format,
+        encoding=arguments.encoding,
+        prompt_column=arguments.prompt_column,
+        response_column=arguments.response_column,
+        history_column=arguments.history_column,
+        doc_separator=doc_separator,
+    )
+
+
+def read_text_file(path: Path, options: FormatOptions = FOUND) -> Iterator[TextRecord | Reject]:
     """Yield the documents of one file."""
     if path.suffix in TEXT_SUFFIXES:
-        yield from read_text_documents(path, doc_separator)
+        yield from read_text_documents(path, options.doc_separator, options.encoding)
     else:
-        yield from read_rows(path, text_from_row)
+        yield from read_rows(path, text_from_row, options.encoding)
 
 
-def read_conversation_file(path: Path) -> Iterator[Conversation | Reject]:
+def read_conversation_file(
+    path: Path, options: FormatOptions = FOUND
+) -> Iterator[Conversation | Reject]:
     """Yield the conversations of one file."""
-    return read_rows(path, conversation_from_row)
+    if path.suffix in TEXT_SUFFIXES:
+        return read_dialogue_file(path, options.encoding)
+    return read_rows(path, partial(conversation_from_row, options=options), options.encoding)
 
 
-def read_preference_file(path: Path) -> Iterator[PreferencePair | Reject]:
+def read_dialogue_file(path: Path, encoding: str) -> Iterator[Conversation | Reject]:
+    """Yield the conversations of a text file. Raises DataError if it is none of dialogues."""
+    form = dialogue_form(path, encoding)
+    if form is None:
+        raise DataError(
+            f"{path}:1: expected dialogues (question, answer, blank line; or <question>…<answer>… "
+            "lines), found running text; pretraining reads that, or turn it into rows."
+        )
+    for line, messages in read_dialogue_rows(path, form, encoding):
+        source = Source(str(path), line)
+        try:
+            if isinstance(messages, RowError):
+                raise messages
+            for number, message in enumerate(messages, start=1):
+                check_text(message.content, f"turn {number}")
+            check_order(messages, last="assistant")
+        except RowError as error:
+            yield Reject(source, error.reason, str(error), is_malformed=False)
+        else:
+            yield Conversation(messages, source)
+
+
+def read_preference_file(
+    path: Path, options: FormatOptions = FOUND
+) -> Iterator[PreferencePair | Reject]:
     """Yield the preference pairs of one file."""
-    return read_rows(path, preference_from_row)
+    return read_rows(path, preference_from_row, options.encoding)
 
 
 def read_all(folder: str, read: Reader[RecordT]) -> list[RecordT]:
     """Return every record below a folder of evaluation data; one bad row stops the program."""
     records: list[RecordT] = []
     rejects: list[Reject] = []
-    for item in read_files(find_files(folder, TEXT_SUFFIXES + JSON_SUFFIXES), read):
+    for item in read_files(find_files(folder, SUFFIXES), read):
         if isinstance(item, Reject):
             rejects.append(item)
         else:
@@ -92,10 +147,10 @@ def read_all(folder: str, read: Reader[RecordT]) -> list[RecordT]:
 
 
 def read_rows(
-    path: Path, from_row: Callable[[dict[str, Any], Source], RecordT]
+    path: Path, from_row: Callable[[dict[str, Any], Source], RecordT], encoding: str
 ) -> Iterator[RecordT | Reject]:
-    """Yield a record, or the Reject it became, for each row of a JSON file."""
-    for line, row in read_json_rows(path):
+    """Yield a record, or the Reject it became, for each row of a file."""
+    for line, row in read_rows_of(path, encoding):
         source = Source(str(path), line)
         try:
             if isinstance(row, RowError):
@@ -127,6 +182,8 @@ def load_parts(
         part_of = np.append(part_of, np.full(len(validation_keys), VALIDATION, np.uint8))
     loaded = Loaded(files, read, part_of, rejects, rows_read=len(part_of) + len(rejects))
     logger.info("read %s rows from %s files", f"{loaded.rows_read:,}", len(files))
+    for file in files[:MAX_FILES_DESCRIBED]:
+        logger.info("%s", describe_file(file, format_options(arguments)))
     check_rejects(rejects, loaded.rows_read, arguments.max_rejected_percentage)
     if arguments.validation_file_dir:
         reject_overlap(loaded, np.isin(keys, validation_keys))
@@ -146,9 +203,7 @@ def load_parts(
 def data_files(arguments: DataArguments) -> list[Path]:
     """Return every data file below the two folders. Raises DataError if one has none."""
     folders = [arguments.train_file_dir, arguments.validation_file_dir]
-    return [
-        f for folder in folders if folder for f in find_files(folder, TEXT_SUFFIXES + JSON_SUFFIXES)
-    ]
+    return [f for folder in folders if folder for f in find_files(folder, SUFFIXES)]
 
 
 def find_files(folder: str, suffixes: tuple[str, ...]) -> list[Path]:

@@ -137,7 +137,8 @@ def describe(files: list[Path], tokenizer: PreTrainedTokenizerBase, options: dic
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
         saved = {path.name: sha256_of_file(path) for path in Path(folder).iterdir()}
-    code = {path.name: sha256_of_file(path) for path in Path(__file__).parent.glob("*.py")}
+    here = Path(__file__).parent
+    code = {str(path.relative_to(here)): sha256_of_file(path) for path in here.rglob("*.py")}
     return sha256_of_json(
         {
             # Paths too: they stand in the rejects.

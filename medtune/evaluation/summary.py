@@ -7,7 +7,6 @@ that stop by themselves, and the share of preference pairs whose chosen answer i
 """
 
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from medtune.common.errors import run_script
 from medtune.common.files import read_json, write_json
 from medtune.common.lineage import COMPLETE_FILE
 from medtune.common.log import logger
-from medtune.data.formats import read_json_rows
+from medtune.data.formats.files import read_json_rows
 from medtune.data.grouping import group_text_function, tokenize_function
 from medtune.data.loading import (
     read_all,
@@ -95,8 +94,7 @@ def measure(name: str, arguments: SummaryArguments, questions: list[str]) -> Mea
     renderer = ChatRenderer(tokenizer, family_of(tokenizer).turn_end)
     folder, limit = Path(arguments.eval_dir), arguments.max_length
 
-    read_text = partial(read_text_file, doc_separator="blank_line")
-    texts = [record.text for record in read_all(str(folder / "pretrain"), read_text)]
+    texts = [record.text for record in read_all(str(folder / "pretrain"), read_text_file)]
     blocks = group_text_function(tokenize_function(texts, tokenizer), limit)
     conversations = [
         vars(rendered)

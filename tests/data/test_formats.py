@@ -10,17 +10,13 @@ from typing import Any
 
 import pytest
 
-from medtune.common.errors import DataError
-from medtune.data.formats import (
-    MalformedRow,
-    RowError,
-    conversation_from_row,
-    preference_from_row,
-    read_json_rows,
-    read_text_documents,
-    text_from_row,
-)
-from medtune.data.loading import read_conversation_file, read_text_file
+from medtune.data.formats.checks import MalformedRow, RowError
+from medtune.data.formats.conversations import FORMATS, conversation_from_row, format_of
+from medtune.data.formats.files import read_json_rows
+from medtune.data.formats.options import FOUND, FormatOptions
+from medtune.data.formats.preferences import preference_from_row
+from medtune.data.formats.texts import read_text_documents, text_from_row
+from medtune.data.loading import read_conversation_file
 from medtune.data.records import Message, PreferencePair, Source
 
 SOURCE = Source("rows.jsonl", 7)
@@ -138,6 +134,128 @@ def test_preference_key_is_the_last_question() -> None:
     assert preference_from_row(row, SOURCE).key == "还痛"
 
 
+# -- one row of each format, and what it says
+
+SAID: dict[str, tuple[dict[str, Any], list[tuple[str, str]]]] = {
+    "sharegpt": (
+        {"conversations": [USER, ASSISTANT], "system": "你是医生"},
+        [("system", "你是医生"), ("user", "头痛?"), ("assistant", "休息。")],
+    ),
+    "messages": (
+        {"messages": [message.to_dict() for message in TURNS]},
+        [("user", "头痛?"), ("assistant", "休息。")],
+    ),
+    "flat_dialogue": (
+        {"instruction": " <user>: 头痛? <bot>: 多久? <user>：两天", "output": "休息。"},
+        [("user", "头痛?"), ("assistant", "多久?"), ("user", "两天"), ("assistant", "休息。")],
+    ),
+    "alpaca": (
+        {"instruction": "头痛?", "input": "两天", "output": "休息。", "history": [["a", "b"]]},
+        [("user", "a"), ("assistant", "b"), ("user", "头痛?\n两天"), ("assistant", "休息。")],
+    ),
+    "med2023": (
+        {"question": [{"text": "咳"}, {"text": "几天"}, {"text": "三"}], "answer": "热水"},
+        [("user", "咳"), ("assistant", "几天"), ("user", "三"), ("assistant", "热水")],
+    ),
+    "exam": (
+        {"question": "退热药是", "option": {"A": "布洛芬", "B": "铁剂", "C": ""}, "answer": "A"},
+        [("user", "退热药是\nA. 布洛芬\nB. 铁剂"), ("assistant", "A. 布洛芬")],
+    ),
+    "clinical_case": (
+        {"title": "t", "description": "女，5岁", "QA_pairs": [
+            {"question": "诊断?", "answer": "感冒"}, {"question": "处理?", "solution": "休息"},
+        ]},
+        [("user", "女，5岁\n\n诊断?"), ("assistant", "感冒"), ("user", "处理?"),
+         ("assistant", "休息")],
+    ),
+    "consultation": (
+        {"department": "内科", "title": "咳嗽", "ask": "无", "answer": "多喝水"},
+        [("user", "咳嗽"), ("assistant", "多喝水")],
+    ),
+    "promptcblue": (
+        {"input": "抽取实体：…", "target": "药物：甲", "answer_choices": "['甲']", "type": "ner"},
+        [("user", "抽取实体：…"), ("assistant", "药物：甲")],
+    ),
+    "content_summary": (
+        {"content": "咳嗽怎么办", "summary": "多喝水"},
+        [("user", "咳嗽怎么办"), ("assistant", "多喝水")],
+    ),
+    "question_answer": (
+        {"question": ["咳嗽怎么办"], "answer": ["多喝水"]},
+        [("user", "咳嗽怎么办"), ("assistant", "多喝水")],
+    ),
+    "questions_answers": (
+        {"questions": [["咳嗽怎么办"]], "answers": ["多喝水"]},
+        [("user", "咳嗽怎么办"), ("assistant", "多喝水")],
+    ),
+    "prompt_response": (
+        {"prompt": "咳嗽怎么办", "response": "多喝水", "history": [["a", "b"]]},
+        [("user", "a"), ("assistant", "b"), ("user", "咳嗽怎么办"), ("assistant", "多喝水")],
+    ),
+    "prompt_completion": (
+        {"prompt": "咳嗽怎么办", "completion": "多喝水"},
+        [("user", "咳嗽怎么办"), ("assistant", "多喝水")],
+    ),
+    "query_response": (
+        {"query": "咳嗽怎么办", "response": "多喝水"},
+        [("user", "咳嗽怎么办"), ("assistant", "多喝水")],
+    ),
+}  # fmt: skip
+
+
+def test_every_format_has_its_row() -> None:
+    assert set(SAID) == set(FORMATS)
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_format_is_found_by_its_fields_and_read_whole(name: str) -> None:
+    row, said = SAID[name]
+
+    assert format_of(row) == name
+    assert [tuple(m) for m in conversation_from_row(row, SOURCE).messages] == said
+
+
+def test_format_that_the_user_names_wins_over_the_one_that_is_found() -> None:
+    row = {"instruction": "头痛?", "output": "休息。", "input": "两天", "target": "无事"}
+
+    def said(options: FormatOptions) -> list[str]:
+        return [m.content for m in conversation_from_row(row, SOURCE, options).messages]
+
+    assert said(FOUND) == ["头痛?\n两天", "休息。"]
+    assert said(FormatOptions(data_format="promptcblue")) == ["两天", "无事"]
+    columns = FormatOptions(prompt_column="instruction", response_column="target")
+    assert said(columns) == ["头痛?", "无事"]
+
+
+@pytest.mark.parametrize(
+    ("title", "ask", "asked"),
+    [
+        ("咳嗽", "咳了三天", "咳嗽\n咳了三天"),
+        ("咳嗽怎么办", "咳嗽怎么办？三天了", "咳嗽怎么办？三天了"),
+        ("无", "咳了三天", "咳了三天"),
+    ],
+)
+def test_consultation_joins_title_and_question(title: str, ask: str, asked: str) -> None:
+    row = {"title": title, "ask": ask, "answer": "多喝水"}
+
+    assert conversation_from_row(row, SOURCE).key == asked
+
+
+def test_doctor_who_speaks_first_is_refused_and_not_taken_for_the_patient() -> None:
+    row = {"question": [{"text": "您好"}, {"text": "咳嗽"}], "answer": "多喝水"}
+
+    check_refused(conversation_from_row, row, "role_order", RowError)
+
+
+def test_pair_with_a_prompt_as_text_or_as_messages() -> None:
+    pair = {"chosen": [{"role": "assistant", "content": "休息。"}], "rejected": "不知道"}
+    texts = preference_from_row({**pair, "prompt": "头痛?", "system": "你是医生"}, SOURCE)
+    turns_ = preference_from_row({**pair, "prompt": [SYSTEM, USER]}, SOURCE)
+
+    assert texts == turns_
+    assert texts.prompt == (Message("system", "你是医生"), Message("user", "头痛?"))
+
+
 # -- rows that are refused: (row, reason, is the row no record at all)
 
 Refusal = tuple[dict[str, Any], str, type[RowError]]
@@ -188,7 +306,7 @@ CONVERSATION_REFUSALS: list[Refusal] = [
 ]
 PREFERENCE_REFUSALS: list[Refusal] = [
     *[({**PAIR, **row}, reason, kind) for row, reason, kind in TURN_REFUSALS],
-    ({"prompt": "x", "chosen": "a", "rejected": "b"}, "missing_field", MalformedRow),
+    ({"query": "x", "chosen": "a", "rejected": "b"}, "missing_field", MalformedRow),
     (without(FIELDS, "response_chosen"), "missing_field", MalformedRow),
     (without(FIELDS, "response_rejected"), "missing_field", MalformedRow),
     (without(PAIR, "chosen"), "missing_field", MalformedRow),
@@ -198,7 +316,7 @@ PREFERENCE_REFUSALS: list[Refusal] = [
     ({**FIELDS, "response_rejected": None}, "empty_content", RowError),
     ({**PAIR, "chosen": {"from": "gpt", "value": ""}}, "empty_content", RowError),
     ({**PAIR, "chosen": {}}, "empty_content", RowError),
-    ({**PAIR, "rejected": ["不知道"]}, "empty_content", RowError),
+    ({**PAIR, "rejected": ["不知道", "再说"]}, "empty_content", RowError),
     ({**FIELDS, "question": HALF}, "invalid_unicode", RowError),
     ({**FIELDS, "response_chosen": HALF}, "invalid_unicode", RowError),
     ({**PAIR, "rejected": {"value": HALF}}, "invalid_unicode", RowError),
@@ -309,18 +427,6 @@ def test_byte_order_mark_and_crlf_do_not_break_json_lines(tmp_path: Path) -> Non
     path = write(tmp_path, b'\xef\xbb\xbf{"text": "a"}\r\n\r\n{"text": "b"}\r\n', "rows.jsonl")
 
     assert list(read_json_rows(path)) == [(1, {"text": "a"}), (3, {"text": "b"})]
-
-
-@pytest.mark.parametrize("name", ["book.txt", "rows.jsonl"])
-def test_other_encoding_is_refused_with_its_line(tmp_path: Path, name: str) -> None:
-    # Not any Chinese will do: the gb18030 bytes of "头痛" are, by chance, valid UTF-8.
-    path = write(tmp_path, b"abc\nabc\n" + "高血压\n".encode("gb18030"), name)
-
-    with pytest.raises(DataError) as caught:
-        list(read_text_file(path, doc_separator="line"))
-    assert str(caught.value).startswith(f"{path}:3: expected UTF-8 text, found byte 0xb8")
-    assert f"iconv -f gb18030 -t utf-8 {name}" in str(caught.value)
-    assert caught.value.exit_code == 2
 
 
 # -- JSON files

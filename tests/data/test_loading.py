@@ -473,7 +473,7 @@ def test_folder_without_data_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.md").write_text("头痛", encoding="utf-8")
 
     assert refusal(lambda: load(tmp_path)).startswith(
-        f"{tmp_path}: expected at least one file of .jsonl, .json"
+        f"{tmp_path}: expected at least one file of .txt, .jsonl, .json, "
     )
 
 
