@@ -46,9 +46,9 @@ WRITTEN = ("outputs", ".venv", ".cache", ".git", "runs")
 RUN_FILES = {
     "COMPLETE", "adapter_config.json", "adapter_model.safetensors", "arguments.yaml",
     "chat_template.jinja", "config.json", "eval_results.json", "generation_config.json",
-    "ledger.json", "lineage.json", "merge_report.json", "metrics.jsonl", "model.safetensors",
-    "rejects.jsonl", "tokenizer.json", "tokenizer_config.json", "train_results.json",
-    "training_loss.png",
+    "ledger.json", "lineage.json", "matches.jsonl", "merge_report.json", "metrics.jsonl",
+    "model.safetensors", "rejects.jsonl", "tokenizer.json", "tokenizer_config.json",
+    "train_results.json", "training_loss.png",
 }  # fmt: skip
 SUFFIX = re.compile(r"[\w*]\.(py|sh|md|ya?ml|json|jsonl|toml|txt|png|jinja|safetensors)$")
 FLAG = re.compile(r"(?<![\w-])--([A-Za-z][\w-]*)")
