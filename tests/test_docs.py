@@ -52,7 +52,7 @@ RUN_FILES = {
     "ledger.json", "lineage.json", "merge_report.json", "metrics.jsonl", "model.safetensors",
     "rejects.jsonl", "tokenizer.json", "tokenizer_config.json", "train_results.json",
     "training_loss.png", "train.jsonl", "validation.jsonl", "test.jsonl", "report.json",
-    "card.html",
+    "card.html", "matches.jsonl", "reported.jsonl",
 }  # fmt: skip
 SUFFIX = re.compile(r"[\w*]\.(py|sh|md|ya?ml|json|jsonl|toml|txt|png|jinja|safetensors)$")
 FLAG = re.compile(r"(?<![\w-])--([A-Za-z][\w-]*)")
