@@ -315,7 +315,9 @@ REAL: dict[str, tuple[str, int, Counts]] = {
     "finetune/huatuo_liver_cancer_flatdialog.jsonl": ("flat_dialogue", 640, {}),
     "finetune/huatuo_llama_knowledge_alpaca.jsonl": ("alpaca", 2400, {}),
     "finetune/medicalgpt_medical_sft.jsonl": ("sharegpt", 799, {}),
-    "finetune/medicalgpt_sharegpt_zh.jsonl": ("sharegpt", 315, {"empty_content": 1, "ends_with_user": 2}),
+    "finetune/medicalgpt_sharegpt_zh.jsonl": (
+        "sharegpt", 315, {"empty_content": 1, "ends_with_user": 2},
+    ),
     "finetune/toyhom_neike_chitchat.txt": ("blocks", 1200, {"exact_duplicate": 52}),
     "med2023_like/dialmed_as_med2023.jsonl": ("med2023", 786, {}),
     "pretrain/caregpt_drug_leaflets.txt": ("blank_line", 1911, {}),
