@@ -16,7 +16,9 @@ from rich.table import Table
 
 from medtune.arguments import ModelArguments
 from medtune.common.errors import run_script
-from medtune.data.curation import PARTS, READERS, CurationReport, PrepareArguments, curate
+from medtune.data.curation.options import PrepareArguments
+from medtune.data.curation.report import PARTS, CurationReport
+from medtune.data.curation.sets import READERS, curate
 from medtune.data.formats.inspection import form_of_file
 from medtune.data.parts import Reject
 from medtune.data.records import Conversation, PreferencePair, Record

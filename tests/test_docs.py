@@ -21,7 +21,7 @@ from medtune.arguments import (
     ModelArguments,
     SpeedArguments,
 )
-from medtune.data.curation import PrepareArguments
+from medtune.data.curation.options import PrepareArguments
 from medtune.data.formats.conversations import conversation_from_row
 from medtune.data.formats.preferences import preference_from_row
 from medtune.data.formats.texts import text_from_row

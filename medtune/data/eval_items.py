@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from medtune.common.errors import DataError
-from medtune.data.formats import RowError, describe, read_json_rows
+from medtune.data.formats.checks import RowError, describe
+from medtune.data.formats.files import read_json_rows
 from medtune.data.records import Source
 
 QUESTION_FIELDS = (

@@ -17,7 +17,7 @@ from medtune.common.errors import ConfigError, DataError
 from medtune.data.contamination import ContaminationGate, GateSettings
 from medtune.data.contamination_report import MATCHES_FILE, Match
 from medtune.data.eval_items import GAP, EvalItem, read_eval_items
-from medtune.data.formats import read_json_rows
+from medtune.data.formats.files import read_json_rows
 from medtune.data.ngrams import hash_ngrams, normalize, windows
 from medtune.data.records import Conversation, Message, PreferencePair, Record, Source, TextRecord
 from tests.conftest import REPO, WriteJsonl
@@ -698,9 +698,9 @@ def test_bad_evaluation_file_is_refused_with_its_line(
     assert expected in str(caught.value)
 
 
-def test_evaluation_file_in_another_encoding_is_refused(tmp_path: Path) -> None:
-    file = tmp_path / "a.json"
-    file.write_bytes('{"question": "首选药物是"}'.encode("gb18030"))
+def test_line_of_an_evaluation_file_in_another_encoding_is_refused(tmp_path: Path) -> None:
+    file, line = tmp_path / "a.json", '{"question": "首选药物是"}\n'
+    file.write_bytes(line.encode("gb18030") + line.encode() * 2)
 
     with pytest.raises(DataError, match="a.json:1: expected UTF-8 text"):
         list(read_eval_items(file))

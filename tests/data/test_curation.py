@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 
 from medtune.arguments import DataArguments
 from medtune.common.errors import ConfigError, DataError, MedtuneError
-from medtune.data.curation import PARTS, CurationReport, PrepareArguments, curate, part_of
+from medtune.data.curation.options import PrepareArguments
+from medtune.data.curation.report import PARTS, CurationReport
+from medtune.data.curation.sets import curate, part_of
 from medtune.data.formats.files import ROW_SUFFIXES, TEXT_SUFFIXES
 from medtune.data.loading import load_conversations, load_preferences
 from medtune.data.records import Conversation, Message, PreferencePair, Source
@@ -123,7 +125,7 @@ def test_pairs_are_read_back_the_same(tmp_path: Path, shape: str) -> None:
 def test_report_counts_every_row_of_every_file(tmp_path: Path) -> None:
     empty, user = {**GOOD, "output": ""}, {"conversations": [{"from": "human", "value": "a"}]}
     write(tmp_path / "in/a.jsonl", [GOOD, GOOD, empty, user, {**GOOD, "instruction": "b"}])
-    write(tmp_path / "in/b.csv", "title,ask,answer\n咳嗽怎么办,无,好\n".encode("gb18030"))
+    write(tmp_path / "in/b.csv", "title,ask,answer\n咳嗽怎么办,无,热饮\n".encode("gb18030"))
     prepared(tmp_path / "in", tmp_path / "out")
 
     report = json.loads((tmp_path / "out/report.json").read_text(encoding="utf-8"))
@@ -132,10 +134,12 @@ def test_report_counts_every_row_of_every_file(tmp_path: Path) -> None:
             "path": str(tmp_path / "in/a.jsonl"), "format": "alpaca", "kind": "conversation",
             "encoding": "utf-8", "rows_read": 5, "rows_kept": 2,
             "rejected": {"exact_duplicate": 1, "empty_content": 1, "ends_with_user": 1},
+            "patients_data": {},
         },
         {
             "path": str(tmp_path / "in/b.csv"), "format": "consultation", "kind": "conversation",
             "encoding": "gb18030", "rows_read": 1, "rows_kept": 1, "rejected": {},
+            "patients_data": {},
         },
     ]  # fmt: skip
     assert report["rows"]["read"] == 6
@@ -147,6 +151,39 @@ def test_report_counts_every_row_of_every_file(tmp_path: Path) -> None:
 def test_duplicates_are_kept_where_they_are_wanted(tmp_path: Path) -> None:
     write(tmp_path / "in/a.jsonl", [GOOD, GOOD])
     assert prepared(tmp_path / "in", tmp_path / "out", keep_duplicates=True).files[0].rows_kept == 2
+
+
+def test_evaluation_items_are_left_out_named_and_refused(tmp_path: Path) -> None:
+    item = {
+        "question": "治疗单纯疱疹性脑炎首选的药物是下列哪一种",
+        "option": {"A": "甲", "B": "乙"},
+    }
+    planted = {"instruction": f"请问{item['question']}？", "output": "请遵医嘱用药"}
+    write(tmp_path / "in/a.jsonl", [GOOD, planted])
+    exam = write(tmp_path / "exam.json", json.dumps([{**item, "answer": "A"}]).encode())
+    with pytest.raises(DataError, match=r"a\.jsonl:2: .*evaluation items"):
+        prepared(tmp_path / "in", tmp_path / "out", eval_files=[str(exam)])
+
+    (match,) = read(tmp_path / "out/matches.jsonl")
+    assert (match["line"], match["eval_file"], match["kind"]) == (2, str(exam), "question")
+    allowed = {"eval_files": [str(exam)], "max_contaminated_percentage": 50.0}
+    report = prepared(tmp_path / "in", tmp_path / "out", **allowed)
+    assert report.files[0].rejected == {"contaminated": 1}
+
+
+@pytest.mark.parametrize("mode", ["report", "mask", "drop"])
+def test_patients_data_is_counted_masked_or_left_out(tmp_path: Path, mode: str) -> None:
+    number = "138" + "0013" + "8000"
+    row = {"instruction": f"咳嗽三天，电话{number}，怎么办", "output": "多喝水，休息。"}
+    write(tmp_path / "in/a.jsonl", [row, GOOD])
+    options = {"test_percentage": 0.0, "validation_percentage": 0.0}
+    (file,) = prepared(tmp_path / "in", tmp_path / "out", patients_data=mode, **options).files
+
+    written = (tmp_path / "out/train.jsonl").read_text(encoding="utf-8")
+    assert file.patients_data == {"mobile_number": 1}
+    assert file.rejected == ({"patients_data": 1} if mode == "drop" else {})
+    assert (number in written, "【手机号】" in written) == (mode == "report", mode == "mask")
+    assert number not in (tmp_path / "out/rejects.jsonl").read_text(encoding="utf-8")
 
 
 def test_malformed_row_stops_with_report_and_rejects_written(tmp_path: Path) -> None:
@@ -194,7 +231,7 @@ BROKEN: dict[str, tuple[str, bytes, str | Counts]] = {
     "null for a text": ("a.jsonl", (TURN % "null").encode() + LINE, {"empty_content": 1}),
     "text for an object": ("a.jsonl", LINE + b'"text"\n', ":2: expected an object"),
     "other fields": ("a.jsonl", LINE + b'{"x": 1}\n', ":2: expected the fields of a known format"),
-    "emoji": ("a.jsonl", (TURN % '"\U0001f600"').encode(), {}),
+    "emoji": ("a.jsonl", (TURN % '"咳嗽\U0001f600"').encode(), {}),
     "half of an emoji": ("a.jsonl", (TURN % r'"\ud83d"').encode() + LINE, {"invalid_unicode": 1}),
     "a row of a megabyte": ("a.jsonl", (TURN % f'"{"长" * 350_000}"').encode(), {}),
     "nested too deep": ("a.jsonl", LINE + b"[" * 100_000, ":2: expected JSON"),
@@ -328,10 +365,14 @@ REAL: dict[str, tuple[str, int, Counts]] = {
     "promptcblue/text2dt_rendered.json": ("promptcblue", 157, {}),
     "promptcblue/toy_train.json": ("promptcblue", 80, {}),
     "reward/derived_cmtmedqa_history_pairs.jsonl": ("five_fields", 160, {}),
-    "reward/llamafactory_dpo_zh_sharegpt.jsonl": ("conversation_pair", 61, {}),
-    "reward/medicalgpt_dpo_zh_500.jsonl": ("five_fields", 405, {}),
+    "reward/llamafactory_dpo_zh_sharegpt.jsonl": (
+        "conversation_pair", 61, {"replacement_character": 2},
+    ),
+    "reward/medicalgpt_dpo_zh_500.jsonl": ("five_fields", 405, {"replacement_character": 12}),
     "reward/medicalgpt_medical_pairs.jsonl": ("five_fields", 80, {}),
-    "reward/parkinson_dpo.jsonl": ("five_fields", 268, {"chosen_equals_rejected": 1}),
+    "reward/parkinson_dpo.jsonl": (
+        "five_fields", 268, {"chosen_equals_rejected": 1, "replacement_character": 1},
+    ),
 }  # fmt: skip
 
 

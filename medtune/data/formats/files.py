@@ -22,7 +22,8 @@ from medtune.data.formats.options import AUTO
 ENCODINGS = (AUTO, "utf-8", "gb18030", "utf-16", "utf-16-le", "utf-16-be")
 UTF8, GB18030 = "utf-8-sig", "gb18030"  # the first with or without a byte-order mark
 TEXT_SUFFIXES = (".txt",)
-ROW_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".xlsx")
+JSON_SUFFIXES = (".jsonl", ".json")
+ROW_SUFFIXES = (*JSON_SUFFIXES, ".csv", ".tsv", ".parquet", ".xlsx")
 BINARY_SUFFIXES = (".parquet", ".xlsx")
 CHUNK_BYTES = 1 << 16
 SHARE_OF_ZEROS = 0.1  # of the bytes of a UTF-16 file with some Latin signs in it

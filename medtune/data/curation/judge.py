@@ -1,0 +1,89 @@
+"""Whether a record goes into the sets: repetition, patients' data, evaluation items."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from medtune.data.contamination import ContaminationGate, GateSettings
+from medtune.data.contamination_report import MATCHES_FILE, ContaminationReport
+from medtune.data.curation.options import OFF, PrepareArguments
+from medtune.data.hygiene import Checked, HygieneOptions, check_records
+from medtune.data.parts import Reject
+from medtune.data.privacy import Mode
+from medtune.data.records import PreferencePair, Record
+
+DUPLICATE, NEAR = "exact_duplicate", "near_duplicate"
+
+
+class Judge:
+    """Decides on records in the order in which they were read before.
+
+    hygiene: the decisions by rule.   contamination: None without evaluation files.
+    """
+
+    def __init__(self, arguments: PrepareArguments, records: Iterable[Record]) -> None:
+        """Read all records once; raises what reading raises."""
+        self.arguments = arguments
+        self.gate: ContaminationGate | None = None
+        self.contamination: ContaminationReport | None = None
+        if arguments.eval_files:
+            settings = GateSettings(
+                max_contaminated_percentage=arguments.max_contaminated_percentage
+            )
+            self.gate = ContaminationGate.from_files(arguments.eval_files, settings)
+            self.contamination = self.gate.new_report()
+        self.hygiene: Checked = check_records(records, hygiene_options(arguments))
+        self._kept: Iterator[bool] = iter(self.hygiene.is_kept.tolist())
+        self._dropped = self.hygiene.rejects()
+
+    def judge(self, record: Record, found: Counter[str]) -> Record | Reject:
+        """Return the next record, perhaps masked, or the Reject it becomes.
+
+        found: counts findings of patients' data by kind.
+        """
+        if not next(self._kept):
+            return next(self._dropped)
+        if self.arguments.patients_data != OFF:
+            judged = self._without_patients(record, found)
+            if isinstance(judged, Reject):
+                return judged
+            record = judged
+        if self.gate is not None and self.contamination is not None:
+            matches = self.gate.matches(record)
+            self.contamination.add(matches)
+            if matches:
+                message = f"holds the evaluation item at {matches[0].eval_source} ({MATCHES_FILE})."
+                return Reject(record.source, "contaminated", message)
+        return record
+
+    def _without_patients(self, record: Record, found: Counter[str]) -> Record | Reject:
+        from medtune.data.privacy import mask_record, scan_record  # its library loads slowly
+
+        kinds = scan_record(record)
+        found.update(kinds)
+        if not kinds or self.arguments.patients_data == Mode.REPORT:
+            return record
+        if self.arguments.patients_data == Mode.DROP:
+            message = f"expected no patients' data, found {', '.join(sorted(kinds))}; remove it."
+            return Reject(record.source, "patients_data", message)
+        masked: Any = mask_record(record)  # type: ignore[type-var]
+        if isinstance(masked, PreferencePair) and masked.chosen == masked.rejected:
+            message = "with patients' data masked, the chosen answer equals the rejected one."
+            return Reject(record.source, "equal_when_masked", message)
+        return masked
+
+
+def hygiene_options(arguments: PrepareArguments) -> HygieneOptions:
+    """Return the rules with what the user changed of them."""
+    drop, report = list(HygieneOptions.drop), list(HygieneOptions.report)
+    if arguments.keep_duplicates:
+        drop.remove(DUPLICATE)
+        report.append(DUPLICATE)
+    if arguments.near_duplicates != OFF:
+        (drop if arguments.near_duplicates == "drop" else report).append(NEAR)
+    return HygieneOptions(
+        drop=tuple(drop),
+        report=tuple(report),
+        max_characters=arguments.max_characters,
+        seed=arguments.seed,
+    )
