@@ -25,6 +25,7 @@ from medtune.data.records import Conversation, PreferencePair, Record
 from medtune.data.rendering import ChatRenderer
 from medtune.models.families import family_of
 from medtune.models.loading import load_tokenizer
+from medtune.models.tiny import TINY_GLM, train_tokenizer
 from medtune.parsing import parse_into
 from medtune.training.progress import show_sample
 
@@ -40,7 +41,8 @@ def main(argv: list[str]) -> None:
 
 def show(path: Path, num_rows: int, tokenizer_name: str) -> None:
     """Print the first rows as a model will see them, with what they teach marked."""
-    tokenizer = load_tokenizer(ModelArguments(tokenizer_name))
+    is_built_in = tokenizer_name == TINY_GLM  # its tokenizer is there sooner than its weights
+    tokenizer = train_tokenizer() if is_built_in else load_tokenizer(ModelArguments(tokenizer_name))
     renderer = ChatRenderer(tokenizer, family_of(tokenizer).turn_end)
     for record in islice(read_rows(path), num_rows):
         if isinstance(record, Conversation):

@@ -116,5 +116,5 @@ class ContaminationReport:
             * (more > 0)
             + f"\nfound of the evaluation files:\n{files}\nRemove these training rows (all are "
             f"listed in {MATCHES_FILE}), evaluate on other items, or raise "
-            "max_contaminated_percentage."
+            "--max_contaminated_percentage."
         )
