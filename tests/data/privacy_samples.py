@@ -15,7 +15,7 @@ from collections.abc import Callable
 from datetime import date, timedelta
 from typing import NamedTuple
 
-from medtune.data.privacy import Finding, Kind, scan_text
+from medtune.data.privacy.scanner import Finding, Kind, scan_text
 
 SEED = 20240611
 NUM_POSITIVES = 200  # sentences for each kind

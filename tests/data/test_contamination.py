@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from medtune.common.errors import ConfigError, DataError
-from medtune.data.contamination import ContaminationGate, GateSettings
-from medtune.data.contamination_report import MATCHES_FILE, Match
-from medtune.data.eval_items import GAP, EvalItem, read_eval_items
+from medtune.data.contamination.eval_items import GAP, EvalItem, read_eval_items
+from medtune.data.contamination.gate import ContaminationGate, GateSettings
+from medtune.data.contamination.ngrams import hash_ngrams, normalize, windows
+from medtune.data.contamination.report import MATCHES_FILE, Match
 from medtune.data.formats.files import read_json_rows
-from medtune.data.ngrams import hash_ngrams, normalize, windows
 from medtune.data.records import Conversation, Message, PreferencePair, Record, Source, TextRecord
 from tests.conftest import REPO, WriteJsonl
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from medtune.data import duplicates
-from medtune.data.duplicates import (
+from medtune.data.hygiene import duplicates
+from medtune.data.hygiene.duplicates import (
     NUM_PERM,
     Signatures,
     count_partners,
@@ -24,7 +24,7 @@ from medtune.data.duplicates import (
     hash_text,
     values_per_band,
 )
-from medtune.data.hygiene import HygieneOptions, check_records
+from medtune.data.hygiene.rules import HygieneOptions, check_records
 from medtune.data.records import Source, TextRecord
 
 THRESHOLD, SIZE, SEED = 0.8, 3, 42

@@ -18,7 +18,13 @@ import pytest
 
 from medtune.common.errors import ConfigError
 from medtune.data.formats.checks import is_sound
-from medtune.data.hygiene import RULES, Checked, HygieneOptions, check_records, compute_length_bias
+from medtune.data.hygiene.rules import (
+    RULES,
+    Checked,
+    HygieneOptions,
+    check_records,
+    compute_length_bias,
+)
 from medtune.data.loading import read_conversation_file, read_preference_file
 from medtune.data.parts import Reject
 from medtune.data.records import (

@@ -14,8 +14,8 @@ from collections import Counter
 
 import pytest
 
-from medtune.data.check_digits import is_identity_number, is_luhn
-from medtune.data.privacy import (
+from medtune.data.privacy.check_digits import is_identity_number, is_luhn
+from medtune.data.privacy.scanner import (
     PLACEHOLDERS,
     Finding,
     Kind,
@@ -330,7 +330,7 @@ def refuse(*_):
     sys.exit("the network was asked for")
 
 socket.socket.connect = socket.getaddrinfo = refuse
-from medtune.data.privacy import scan_text
+from medtune.data.privacy.scanner import scan_text
 assert "presidio_analyzer" not in sys.modules, "loaded before the first scan"
 assert len(scan_text("a@163.com, 13912345678")) == 2
 """

@@ -4,12 +4,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from medtune.data.contamination import ContaminationGate, GateSettings
-from medtune.data.contamination_report import MATCHES_FILE, ContaminationReport
+from medtune.data.contamination.gate import ContaminationGate, GateSettings
+from medtune.data.contamination.report import MATCHES_FILE, ContaminationReport
 from medtune.data.curation.options import OFF, PrepareArguments
-from medtune.data.hygiene import Checked, HygieneOptions, check_records
+from medtune.data.hygiene.rules import Checked, HygieneOptions, check_records
 from medtune.data.parts import Reject
-from medtune.data.privacy import Mode
+from medtune.data.privacy.scanner import Mode
 from medtune.data.records import PreferencePair, Record
 
 DUPLICATE, NEAR = "exact_duplicate", "near_duplicate"
@@ -57,7 +57,10 @@ class Judge:
         return record
 
     def _without_patients(self, record: Record, found: Counter[str]) -> Record | Reject:
-        from medtune.data.privacy import mask_record, scan_record  # its library loads slowly
+        from medtune.data.privacy.scanner import (  # its library loads slowly
+            mask_record,
+            scan_record,
+        )
 
         kinds = scan_record(record)
         found.update(kinds)

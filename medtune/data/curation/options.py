@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from medtune.arguments import FormatArguments
 from medtune.common.errors import ConfigError
-from medtune.data.privacy import Mode
+from medtune.data.privacy.scanner import Mode
 from medtune.data.writing import SHAPES
 
 OFF = "off"

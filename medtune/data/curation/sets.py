@@ -19,7 +19,7 @@ from medtune.common.errors import ConfigError, DataError
 from medtune.common.files import write_json
 from medtune.common.log import logger
 from medtune.data.card import CARD, LENGTHS, write_card
-from medtune.data.contamination_report import MATCHES_FILE
+from medtune.data.contamination.report import MATCHES_FILE
 from medtune.data.curation.judge import Judge
 from medtune.data.curation.options import PrepareArguments
 from medtune.data.curation.report import PARTS, CurationReport, FileReport

@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 
 from medtune.common.errors import ConfigError
-from medtune.data.content import (
+from medtune.data.hygiene.content import (
     Texts,
     has_replacement_character,
     is_boilerplate,
     is_one_sided,
     texts_of,
 )
-from medtune.data.duplicates import (
+from medtune.data.hygiene.duplicates import (
     Found,
     Signatures,
     find_opposite,
@@ -31,7 +31,7 @@ from medtune.data.duplicates import (
     first_near_places,
     first_places,
 )
-from medtune.data.fingerprints import Fingerprints
+from medtune.data.hygiene.fingerprints import Fingerprints
 from medtune.data.parts import Reject
 from medtune.data.records import Record, RecordT
 

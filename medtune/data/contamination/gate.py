@@ -20,11 +20,17 @@ import numpy as np
 
 from medtune.common.errors import ConfigError
 from medtune.common.log import logger
-from medtune.data.contamination_report import ContaminationReport, Match
-from medtune.data.eval_items import GAP, EvalItem, read_eval_items
+from medtune.data.contamination.eval_items import GAP, EvalItem, read_eval_items
+from medtune.data.contamination.ngrams import (
+    NgramIndex,
+    hash_ngrams,
+    join_hashes,
+    normalize,
+    windows,
+)
+from medtune.data.contamination.report import ContaminationReport, Match
 from medtune.data.formats.files import JSON_SUFFIXES
 from medtune.data.loading import find_files
-from medtune.data.ngrams import NgramIndex, hash_ngrams, join_hashes, normalize, windows
 from medtune.data.records import Conversation, PreferencePair, Record, RecordT, TextRecord
 
 ANCHOR_CHARACTERS = 4

@@ -4,8 +4,8 @@ from array import array
 
 import numpy as np
 
-from medtune.data.content import Texts, Turn
-from medtune.data.duplicates import hash_text
+from medtune.data.hygiene.content import Texts, Turn
+from medtune.data.hygiene.duplicates import hash_text
 from medtune.data.records import PreferencePair, Record, Source
 
 

@@ -74,7 +74,7 @@ def normalise(text: str) -> str:
 @cache
 def recognizers() -> list[Any]:
     """Return Presidio's recognizers; the import takes seconds, so it waits for the first scan."""
-    from medtune.data.privacy_recognizers import build_recognizers
+    from medtune.data.privacy.recognizers import build_recognizers
 
     return build_recognizers()
 

@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 from presidio_analyzer import LocalRecognizer, Pattern, PatternRecognizer, RecognizerResult
 
-from medtune.data import privacy_patterns as patterns
-from medtune.data.check_digits import is_identity_number, is_luhn
+from medtune.data.privacy import patterns
+from medtune.data.privacy.check_digits import is_identity_number, is_luhn
 
 SURE = 1.0  # the score: a pattern counts or does not, there is no degree
 LANGUAGE = "zh"

@@ -1,0 +1,1 @@
+"""The gate that keeps evaluation items out of the training data."""

@@ -1,0 +1,1 @@
+"""Rules about what rows say: which say nothing, say it twice, or contradict each other."""

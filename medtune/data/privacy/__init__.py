@@ -1,0 +1,1 @@
+"""Patients' data in Chinese medical text: found, masked."""
