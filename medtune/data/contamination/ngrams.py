@@ -1,10 +1,11 @@
 """Text brought to one form, and an index from its character n-grams to the items that hold them."""
 
 import re
-import unicodedata
 from collections.abc import Iterator
 
 import numpy as np
+
+from medtune.common.text import nfkc
 
 NOT_IN_A_WORD = re.compile(r"[\W_]+")
 BASE = np.uint64(3**40)  # of 64 bits, and odd: multiplication modulo 2**64 then loses nothing
@@ -19,7 +20,7 @@ def normalize(text: str) -> str:
     numbers and units such as U+2103 are written with their plain characters.
     Example: "PH  is (7.35)!" -> "phis735".
     """
-    return NOT_IN_A_WORD.sub("", unicodedata.normalize("NFKC", text).lower())
+    return NOT_IN_A_WORD.sub("", nfkc(text).lower())
 
 
 def hash_ngrams(text: str, length: int) -> np.ndarray:

@@ -7,7 +7,6 @@ kept + rows rejected.
 """
 
 import json
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -18,6 +17,7 @@ from typing import Any, TextIO
 from medtune.common.errors import ConfigError, DataError
 from medtune.common.files import write_json
 from medtune.common.log import logger
+from medtune.common.text import nfkc
 from medtune.data.card import CARD, LENGTHS, write_card
 from medtune.data.contamination.report import MATCHES_FILE
 from medtune.data.curation.judge import Judge
@@ -176,7 +176,7 @@ class Writer:
 
 def part_of(key: str, arguments: PrepareArguments) -> str:
     """Return the part of a question: by its seeded hash, blind to width, case and white space."""
-    text = "".join(unicodedata.normalize("NFKC", key).casefold().split())
+    text = "".join(nfkc(key).casefold().split())
     place = int.from_bytes(seeded_order(text, arguments.seed)[:8]) / 2**64 * 100
     if place < arguments.test_percentage:
         return "test"

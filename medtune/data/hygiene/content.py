@@ -6,11 +6,11 @@ questions. Letters and digits of a phrase count; case, spaces and punctuation do
 
 import json
 import re
-import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from medtune.common.text import nfkc
 from medtune.data.records import Message, PreferencePair, Record, TextRecord
 
 Turn = tuple[str, str]  # role, normalised text
@@ -51,7 +51,7 @@ def turns_of(messages: Iterable[Message]) -> list[Turn]:
 
 def normalise(text: str) -> str:
     """Return the text in NFKC, each run of white space as one space, none at the ends."""
-    return " ".join(unicodedata.normalize("NFKC", text).split())
+    return " ".join(nfkc(text).split())
 
 
 def phrase_pattern(phrases: Iterable[str]) -> re.Pattern[str]:
