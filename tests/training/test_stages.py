@@ -191,7 +191,7 @@ def test_folder_with_foreign_files_is_refused_and_left_alone(
     [
         ("sft", '{"conversations": []}', "a.jsonl:25: expected a list of turns"),
         ("sft", '{"conversations": [{"from": "human", "value": "？"}]}', "a.jsonl:25: .*assistant"),
-        ("sft", '{"text": "x"}', "a.jsonl:25: expected 'conversations'"),
+        ("sft", '{"text": "x"}', "a.jsonl:25: expected the fields"),
         ("sft", '{"conversations": [', "a.jsonl:25: expected JSON"),
         ("dpo", '{"question": "a", "response_chosen": "b"}', "a.jsonl:25: .*response_rejected"),
         (
