@@ -14,7 +14,8 @@ from transformers import TrainingArguments
 from medtune.common.errors import ConfigError
 
 CHATGLM = "chatglm"
-AUTO = "auto"  # of gradient_checkpointing: recompute as many layers as the memory demands
+AUTO = "auto"  # found by the program: a format, or how many layers the memory has recomputed
+DOC_SEPARATORS = ["file", "blank_line", "line"]
 
 
 @dataclass
@@ -146,7 +147,7 @@ class BlockArguments:
         default="blank_line",
         metadata={
             "help": "What one document is: a whole file, a block between blank lines, or a line.",
-            "choices": ["file", "blank_line", "line"],
+            "choices": DOC_SEPARATORS,
         },
     )
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from medtune.arguments import FormatArguments
+from medtune.arguments import DOC_SEPARATORS, FormatArguments
 from medtune.common.errors import ConfigError
 from medtune.data.privacy.scanner import Mode
 from medtune.data.writing import SHAPES
@@ -31,7 +31,7 @@ class PrepareArguments(FormatArguments):
         default="blank_line",
         metadata={
             "help": "What one document of a text file is.",
-            "choices": ["file", "blank_line", "line"],
+            "choices": DOC_SEPARATORS,
         },
     )
     keep_duplicates: bool = field(

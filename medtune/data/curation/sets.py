@@ -8,7 +8,7 @@ kept + rows rejected.
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from medtune.data.formats.inspection import (
     CONVERSATION,
     PREFERENCE,
     TEXT,
+    FileForm,
     form_of_file,
 )
 from medtune.data.formats.options import FormatOptions
@@ -63,19 +64,21 @@ def curate(arguments: PrepareArguments) -> CurationReport:
     files, output = find_files(arguments.input, SUFFIXES), Path(arguments.output)
     check_folders(files, output)
     formats = format_options(arguments, arguments.doc_separator)
-    judge = Judge(arguments, records_of(files, formats))
+    forms = {file: form_of_file(file, formats) for file in files}
+    judge = Judge(arguments, records_of(forms, formats))
     writer = Writer(arguments, judge)
     output.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         names = (*SETS, REJECTS, REPORTED)
         streams = {name: stack.enter_context(opened(output / f"{name}.part")) for name in names}
-        for file in files:
-            writer.take_file(file, formats, streams)
+        for file, form in forms.items():
+            writer.take_file(file, form, items_of(file, form, formats), streams)
         for note in judge.hygiene.reported():
             write_line(streams[REPORTED], note.to_dict())
     for name in names:
         (output / f"{name}.part").replace(output / name)
     writer.report.hygiene = judge.hygiene.report.to_dict()
+    (output / MATCHES_FILE).unlink(missing_ok=True)  # of a run before
     if judge.contamination is not None:
         writer.report.contamination = judge.contamination.counts()
         judge.contamination.write_matches(output / MATCHES_FILE)
@@ -106,15 +109,15 @@ def check_folders(files: list[Path], output: Path) -> None:
         )
 
 
-def items_of(path: Path, formats: FormatOptions) -> Iterator[Record | Reject]:
+def items_of(path: Path, form: FileForm, formats: FormatOptions) -> Iterator[Record | Reject]:
     """Yield what the rows of a file become. Raises DataError for one that cannot be read."""
-    read = partial(READERS[form_of_file(path, formats).kind], options=formats)
+    read = partial(READERS[form.kind], options=formats)
     return read_files([path], read)
 
 
-def records_of(files: list[Path], formats: FormatOptions) -> Iterator[Record]:
+def records_of(forms: dict[Path, FileForm], formats: FormatOptions) -> Iterator[Record]:
     """Yield the records of all files."""
-    items = (item for file in files for item in items_of(file, formats))
+    items = (item for file, form in forms.items() for item in items_of(file, form, formats))
     return (item for item in items if not isinstance(item, Reject))
 
 
@@ -128,12 +131,17 @@ class Writer:
         self.report = CurationReport()
         self.malformed: list[Reject] = []
 
-    def take_file(self, path: Path, formats: FormatOptions, streams: Mapping[str, TextIO]) -> None:
+    def take_file(
+        self,
+        path: Path,
+        form: FileForm,
+        items: Iterable[Record | Reject],
+        streams: Mapping[str, TextIO],
+    ) -> None:
         """Write the records of a file to their parts, and the rest to the rejects."""
-        form = form_of_file(path, formats)
         file = FileReport(str(path), form.form, form.kind, form.encoding)
         self.report.files.append(file)
-        for item in items_of(path, formats):
+        for item in items:
             file.rows_read += 1
             judged = item
             if not isinstance(item, Reject):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-AUTO = "auto"
+from medtune.arguments import AUTO
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def hash_ngrams(texts: Sequence[str], size: int) -> tuple[np.ndarray, np.ndarray
     """Return a 64-bit hash of each run of `size` characters of each text, and the texts' limits.
 
     The hashes of text n are those from limits[n] to limits[n + 1]. A text shorter than `size` is
-    one run. All at once with numpy: 16 times as fast as cutting strings (2026-11).
+    one run. All at once with numpy, which is much faster than cutting strings.
     """
     texts = [text.ljust(size) for text in texts]
     ends = np.cumsum([len(text) for text in texts])

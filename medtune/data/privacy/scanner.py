@@ -126,14 +126,14 @@ def mask_record(record: RecordT) -> RecordT:
     def mask_all(messages: tuple[Message, ...]) -> tuple[Message, ...]:
         return tuple(Message(message.role, mask(message.content)) for message in messages)
 
-    if not scan_record(record):
-        return record
     if isinstance(record, TextRecord):
-        return replace(record, text=mask(record.text))
-    if isinstance(record, Conversation):
-        return replace(record, messages=mask_all(record.messages))
-    chosen, rejected = mask(record.chosen), mask(record.rejected)
-    return replace(record, prompt=mask_all(record.prompt), chosen=chosen, rejected=rejected)
+        masked = replace(record, text=mask(record.text))
+    elif isinstance(record, Conversation):
+        masked = replace(record, messages=mask_all(record.messages))
+    else:
+        chosen, rejected = mask(record.chosen), mask(record.rejected)
+        masked = replace(record, prompt=mask_all(record.prompt), chosen=chosen, rejected=rejected)
+    return record if masked == record else masked
 
 
 def texts_of(record: Conversation | PreferencePair | TextRecord) -> Iterator[str]:
