@@ -19,7 +19,7 @@ from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 from bench.cases import Case
 from bench.flops import Row
 from bench.models import build_model
-from medtune.data.row_cache import Rows
+from medtune.data.rows import Rows
 from medtune.models.adapters import TrainableModel, lora_config
 from medtune.parsing import parse_arguments
 from medtune.training.packed.install import make_fast

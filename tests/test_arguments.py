@@ -22,6 +22,7 @@ from medtune.arguments import (
     MergeArguments,
     ModelArguments,
     StageArguments,
+    mix_percentages,
 )
 from medtune.common.errors import ConfigError
 from medtune.common.log import logger
@@ -322,6 +323,18 @@ def test_merge_takes_its_own_names_and_those_of_older_scripts() -> None:
 # -- declarations
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["general"], ["=10"], ["a=0"], ["a=100"], ["a=ten"], ["a=5", "a=6"], ["a=60", "b=40"]],
+)
+def test_mix_that_means_nothing_is_refused(words: list[str]) -> None:
+    assert refusal("--mix", *words).startswith("--mix: expected ")
+
+
+def test_folder_to_mix_may_hold_any_sign() -> None:
+    assert mix_percentages(["a=b=2.5", "/c d/e=10"]) == {"a=b": 2.5, "/c d/e": 10.0}
+
+
 @pytest.mark.parametrize("training", [SFTConfig, DPOConfig])
 def test_no_option_is_declared_twice(training: type) -> None:
     declared = Counter(
@@ -342,14 +355,14 @@ def test_every_declared_option_is_read() -> None:
     text = "".join(
         path.read_text(encoding="utf-8")
         for path in files
-        if path.name not in ("arguments.py", "parsing.py")
+        if path.parent.name != "arguments" and path.name != "parsing.py"
     )
     classes = [
         value
         for value in vars(arguments).values()
         if isinstance(value, type)
         and is_dataclass(value)
-        and value.__module__ == arguments.__name__
+        and value.__module__.startswith(arguments.__name__)
     ]
     unread = [
         f"{group.__name__}.{field.name}"

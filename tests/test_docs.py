@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from datasets import Dataset
 from trl import DPOConfig, SFTConfig
 
 from medtune.arguments import (
@@ -25,9 +26,12 @@ from medtune.data.curation.options import PrepareArguments
 from medtune.data.formats.conversations import conversation_from_row
 from medtune.data.formats.preferences import preference_from_row
 from medtune.data.formats.texts import text_from_row
-from medtune.data.loading import read_conversation_file
+from medtune.data.ledger import ledger_of
+from medtune.data.mixing import mix_rows
 from medtune.data.parts import Loaded
+from medtune.data.reading import read_conversation_file
 from medtune.data.records import Source
+from medtune.data.rows import Rows
 from medtune.evaluation.summary import SummaryArguments
 from medtune.parsing import OBSOLETE, RENAMED, StageParser
 from medtune.training.memory.__main__ import MemoryArguments
@@ -354,7 +358,9 @@ def test_inputs_of_a_lineage_are_documented() -> None:
 
 
 def test_keys_of_a_ledger_are_documented() -> None:
-    ledger = Loaded([], read_conversation_file, np.zeros(0), [], rows_read=0).ledger()
+    counts = ledger_of(Loaded([], read_conversation_file, np.zeros(0), [], [], []))
+    none = Dataset.from_list([])
+    ledger = mix_rows(Rows(none, none, counts), {}, 0).ledger
 
     documented = {name for name in first_cells("ledger.json") if not name.startswith(".")}
     assert {name.split(".")[0] for name in documented} - {"balanced"} == set(ledger)

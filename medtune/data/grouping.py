@@ -68,6 +68,7 @@ class BlockCutter:
         if block_size < 2:
             raise ValueError(f"expected block_size of 2 or more, found {block_size}")
         self.block_size = block_size
+        self.num_pieces = 0  # of documents, so far; the first token of each is not predicted
         self._open: Row = {"input_ids": [], "labels": [], "seq_lengths": []}
 
     def add(self, document: Sequence[int]) -> list[Row]:
@@ -80,6 +81,7 @@ class BlockCutter:
             row["input_ids"] += piece
             row["labels"] += [IGNORE_INDEX, *piece[1:]]
             row["seq_lengths"].append(len(piece))
+            self.num_pieces += 1
             start += len(piece)
             if len(row["input_ids"]) == self.block_size:
                 full += self.rest()

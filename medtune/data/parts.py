@@ -1,9 +1,11 @@
-"""What loading found: two parts of records that stay in their files, the rejects and the counts."""
+"""What loading found: parts of records that stay in their files, the rejects and the counts."""
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import compress
+from functools import cached_property
+from itertools import accumulate, compress
 from pathlib import Path
 from typing import Any, Generic
 
@@ -13,6 +15,7 @@ from medtune.common.errors import DataError
 from medtune.data.records import RecordT, Source
 
 UNUSED, TRAIN, VALIDATION = 0, 1, 2
+FIRST_MIXED, NOT_SAMPLED = 3, 255  # between them: what is mixed in, a part for each folder
 PARTS = {"train": TRAIN, "validation": VALIDATION}
 
 
@@ -43,24 +46,33 @@ Reader = Callable[[Path], Iterator[RecordT | Reject]]
 
 @dataclass
 class Loaded(Generic[RecordT]):
-    """What the files of a stage hold: two disjoint parts, what was rejected, and the counts.
+    """What the files of a stage hold: disjoint parts, what was rejected, and the counts.
 
     Records are read from the files at each iteration.
-    part_of: UNUSED, TRAIN or VALIDATION for each record, in the order of reading (uint8).
+    part_of: UNUSED, NOT_SAMPLED or the part of each record, in the order of reading (uint8).
+    rows_read, num_records: of each file.   mixed: the folders that are mixed in, in order.
+    tokens: of each part and file (by its place in `files`), counted while rows are written.
     """
 
     files: list[Path]
     read: Reader[RecordT]
     part_of: np.ndarray
     rejects: list[Reject]
-    rows_read: int
-    rows_not_sampled: int = 0
-    tokens: dict[str, Counter[str]] = field(default_factory=dict)
-    num_rows: dict[str, int] = field(default_factory=dict)  # rows or blocks that are trained on
+    rows_read: list[int]
+    num_records: list[int]
+    mixed: list[str] = field(default_factory=list)
+    tokens: dict[tuple[int, int], Counter[str]] = field(default_factory=dict)
+    num_rows: dict[str, int] = field(default_factory=dict)  # rows or blocks of each part
+    patients_data: dict[int, Counter[str]] = field(default_factory=dict)  # findings in each file
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """The parts that have rows, by the name that the ledger gives them."""
+        return {**PARTS, **{name: n for n, name in enumerate(self.mixed, start=FIRST_MIXED)}}
 
     @property
     def train(self) -> "Part[RecordT]":
-        """The records to train on."""
+        """The records to train on, but for what is mixed in."""
         return Part(self, TRAIN)
 
     @property
@@ -68,30 +80,25 @@ class Loaded(Generic[RecordT]):
         """The records to validate on."""
         return Part(self, VALIDATION)
 
+    def file_of(self, place: int) -> int:
+        """Return the place in `files` of the file that a record stands in."""
+        return bisect_right(self._ends, place)
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        return list(accumulate(self.num_records))
+
     def records(self) -> Iterator[tuple[int, RecordT]]:
-        """Yield (place in part_of, record) of both parts, in the order of reading."""
+        """Yield (place in part_of, record) of all parts, in the order of reading."""
         records = (item for item in read_files(self.files, self.read) if not is_reject(item))
         numbered = zip(range(len(self.part_of)), records, strict=True)
-        yield from compress(numbered, self.part_of.tobytes())
+        is_used = (self.part_of != UNUSED) & (self.part_of != NOT_SAMPLED)
+        yield from compress(numbered, is_used.tobytes())
 
-    def ledger(self) -> dict[str, Any]:
-        """Return the rows and tokens of this stage; AssertionError if they do not balance."""
-        rejected = Counter(reject.reason for reject in self.rejects)
-        rows = {
-            "read": self.rows_read,
-            "rejected": dict(rejected),
-            "not_sampled": self.rows_not_sampled,
-            "train": len(self.train),
-            "validation": len(self.validation),
-        }
-        accounted = (
-            rejected.total() + self.rows_not_sampled + len(self.train) + len(self.validation)
-        )
-        assert self.rows_read == accounted, f"rows do not balance: {rows}"
-        for part, tokens in self.tokens.items():
-            assert tokens["read"] == tokens["kept"] + tokens["truncated"], f"{part}: {dict(tokens)}"
-        counts = {part: dict(count) for part, count in self.tokens.items()}
-        return {"rows": rows, "tokens": counts, "training_rows": self.num_rows}
+    def leave_out(self, place: int, reject: Reject) -> None:
+        """Make a record a Reject."""
+        self.part_of[place] = UNUSED
+        self.rejects.append(reject)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Files to training rows for each stage, with every token and every dropped row in the ledger.
 
-    prepare_… = rows from the cache, or: load_… -> write_… (batch by batch) -> rows
+    prepare_… = rows from the cache, or: load_… -> screen -> write_… (batch by batch) -> rows
 
-Rows, ledger and rejects are the same either way.
+Rows, ledger and rejects are the same either way. What is mixed in is drawn from the rows at last.
 """
 
 from collections import Counter
@@ -14,19 +14,29 @@ from typing import Any, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
-from medtune.arguments import DataArguments
+from medtune.arguments import DataArguments, mix_percentages
 from medtune.common.errors import DataError
 from medtune.common.log import logger
 from medtune.data.batching import Batch, BatchRenderer, batches_of
 from medtune.data.grouping import BlockCutter, tokenize_batches
+from medtune.data.ledger import TOKENS
 from medtune.data.loading import data_files, load_conversations, load_preferences, load_texts
-from medtune.data.parts import PARTS, UNUSED, Loaded, Reject
+from medtune.data.mixing import mix_rows
+from medtune.data.parts import Loaded, Reject
 from medtune.data.records import Conversation, PreferencePair, RecordT, TextRecord
-from medtune.data.rendering import ChatRenderer, PairIds, Rendered, cut_conversation, cut_pair
-from medtune.data.row_cache import Row, Rows, RowWriter, cached_rows, write_facts
+from medtune.data.rendering import (
+    ChatRenderer,
+    PairIds,
+    Rendered,
+    count_tokens,
+    cut_conversation,
+    cut_pair,
+)
+from medtune.data.row_cache import cached_rows, write_facts
+from medtune.data.rows import Row, Rows, RowWriter, file_of_part
+from medtune.data.screening import screen
 
 NO_ROOM = "prompt_over_max_length"
-Writers = dict[int, tuple[RowWriter, Counter[str]]]  # of each part: its rows and its tokens
 ItemT = TypeVar("ItemT", Rendered, PairIds)
 
 
@@ -40,7 +50,10 @@ def prepare_blocks(
     """Return blocks of text; the tokens that go in are the tokens that come out."""
 
     def build(folder: Path) -> None:
-        write_blocks(load_texts(arguments, doc_separator, seed), tokenizer, block_size, folder)
+        data = load_texts(arguments, doc_separator, seed)
+        matches = screen(data, arguments)
+        write_blocks(data, tokenizer, block_size, folder)
+        write_facts(folder, data, contamination=matches)
 
     options = {"stage": "blocks", "seed": seed}
     options |= {"doc_separator": doc_separator, "block_size": block_size}
@@ -53,7 +66,10 @@ def prepare_conversations(
     """Return rows with input_ids and labels, at most max_length tokens each."""
 
     def build(folder: Path) -> None:
-        write_conversations(load_conversations(arguments, seed), renderer, max_length, folder)
+        data = load_conversations(arguments, seed)
+        matches = screen(data, arguments)
+        write_conversations(data, renderer, max_length, folder)
+        write_facts(folder, data, renderer.turn_ends, matches)
 
     options = {"stage": "conversations", "seed": seed, "max_length": max_length}
     options["turn_end"] = renderer.turn_end
@@ -68,7 +84,10 @@ def prepare_pairs(
     """Return rows with prompt_ids, chosen_ids and rejected_ids."""
 
     def build(folder: Path) -> None:
-        write_pairs(load_preferences(arguments, seed), renderer, max_length, folder)
+        data = load_preferences(arguments, seed)
+        matches = screen(data, arguments)
+        write_pairs(data, renderer, max_length, folder)
+        write_facts(folder, data, renderer.turn_ends, matches)
 
     options = {"stage": "pairs", "seed": seed, "max_length": max_length}
     options["turn_end"] = renderer.turn_end
@@ -82,60 +101,57 @@ def prepare(
     build: Callable[[Path], None],
 ) -> Rows:
     """Return the rows that `build` writes into a folder, or wrote before from the same things."""
-    rows = cached_rows(data_files(arguments), tokenizer, {**asdict(arguments), **options}, build)
+    percentages = mix_percentages(arguments.mix)
+    # The folders only: other percentages draw other rows from the same ones.
+    options = {**asdict(arguments), "mix": list(percentages), **options}
+    rows = cached_rows(data_files(arguments), tokenizer, options, build)
     for reason, count in rows.ledger["rows"]["rejected"].items():
         logger.warning("left out %s rows: %s (see rejects.jsonl)", f"{count:,}", reason)
-    return rows
+    return mix_rows(rows, percentages, options["seed"])
 
 
 def write_blocks(
     data: Loaded[TextRecord], tokenizer: PreTrainedTokenizerBase, block_size: int, folder: Path
 ) -> None:
-    """Write the documents of both parts as blocks."""
-    cutters = {part: BlockCutter(block_size) for part in PARTS.values()}
+    """Write the documents of all parts as blocks."""
+    cutters = {part: BlockCutter(block_size) for part in data.parts.values()}
     with open_writers(data, folder) as writers:
-
-        def write(part: int, rows: list[Row]) -> None:
-            writer, tokens = writers[part]
-            for row in rows:
-                num_kept = len(row["input_ids"])
-                writer.add(row)
-                tokens.update(kept=num_kept, supervised=num_kept - len(row["seq_lengths"]))
-
         texts = (([r.text for r in b.records], b.places) for b in batches_of(data.records()))
         for documents, places in tokenize_batches(texts, tokenizer):
             for place, document in zip(places, documents, strict=True):
                 part = int(data.part_of[place])
-                writers[part][1]["read"] += len(document)
-                write(part, cutters[part].add(document))
+                cutter = cutters[part]
+                num_pieces = cutter.num_pieces
+                for row in cutter.add(document):
+                    writers[part].add(row)
+                num_supervised = len(document) - (cutter.num_pieces - num_pieces)
+                count_tokens(tokens_of(data, place), len(document), len(document), num_supervised)
         for part, cutter in cutters.items():
-            write(part, cutter.rest())
-    write_facts(folder, data.ledger(), data.rejects, [])
+            for row in cutter.rest():
+                writers[part].add(row)
 
 
 def write_conversations(
     data: Loaded[Conversation], renderer: ChatRenderer, max_length: int | None, folder: Path
 ) -> None:
-    """Write the conversations of both parts as ids and labels."""
+    """Write the conversations of all parts as ids and labels."""
 
     def cut(rendered: Rendered, tokens: Counter[str]) -> Row | None:
         kept = cut_conversation(rendered, max_length, tokens)
         return None if kept is None else vars(kept)
 
     write_rendered(data, BatchRenderer(renderer).conversations, cut, max_length, folder)
-    write_facts(folder, data.ledger(), data.rejects, sorted(renderer.turn_ends))
 
 
 def write_pairs(
     data: Loaded[PreferencePair], renderer: ChatRenderer, max_length: int | None, folder: Path
 ) -> None:
-    """Write the pairs of both parts as the ids of prompt and answers."""
+    """Write the pairs of all parts as the ids of prompt and answers."""
 
     def cut(pair: PairIds, tokens: Counter[str]) -> Row | None:
         return cut_pair(pair, max_length, tokens)
 
     write_rendered(data, BatchRenderer(renderer).pairs, cut, max_length, folder)
-    write_facts(folder, data.ledger(), data.rejects, sorted(renderer.turn_ends))
 
 
 def write_rendered(
@@ -145,22 +161,20 @@ def write_rendered(
     max_length: int | None,
     folder: Path,
 ) -> None:
-    """Render and cut both parts; a record without room for an answer is moved to the rejects.
+    """Render and cut all parts; a record without room for an answer is moved to the rejects.
 
-    Raises DataError if nothing is left to learn from or to validate on.
+    Raises DataError if a part has nothing left.
     """
-    num_records = {name: int((data.part_of == part).sum()) for name, part in PARTS.items()}
+    num_records = {name: int((data.part_of == part).sum()) for name, part in data.parts.items()}
     message = f"the prompt leaves no room for its answers in {max_length} tokens."
     with open_writers(data, folder) as writers:
         for batch, items in render(batches_of(data.records())):
             for place, record, item in zip(batch.places, batch.records, items, strict=True):
-                writer, tokens = writers[int(data.part_of[place])]
-                row = cut(item, tokens)
+                row = cut(item, tokens_of(data, place))
                 if row is None:
-                    data.rejects.append(Reject(record.source, NO_ROOM, message))
-                    data.part_of[place] = UNUSED
+                    data.leave_out(place, Reject(record.source, NO_ROOM, message))
                 else:
-                    writer.add(row)
+                    writers[int(data.part_of[place])].add(row)
     for name, num_rows in data.num_rows.items():
         if not num_rows:
             raise DataError(
@@ -169,16 +183,24 @@ def write_rendered(
             )
 
 
+def tokens_of(data: Loaded[RecordT], place: int) -> Counter[str]:
+    """Return the count that the tokens of a record are entered into."""
+    key = int(data.part_of[place]), data.file_of(place)
+    if key not in data.tokens:
+        data.tokens[key] = Counter(dict.fromkeys(TOKENS, 0))
+    return data.tokens[key]
+
+
 @contextmanager
-def open_writers(data: Loaded[RecordT], folder: Path) -> Iterator[Writers]:
-    """Give a writer and a token count for each part; what they count is entered into `data`."""
+def open_writers(data: Loaded[RecordT], folder: Path) -> Iterator[dict[int, RowWriter]]:
+    """Give a writer for each part. AssertionError if it was not given the tokens that were kept."""
     with ExitStack() as stack:
-        writers = {}
-        for name, part in PARTS.items():
-            writer = stack.enter_context(RowWriter(folder / f"{name}.arrow"))
-            tokens = Counter(read=0, kept=0, truncated=0, truncated_rows=0, supervised=0)
-            writers[part] = writer, tokens
-            data.tokens[name] = tokens
+        writers = {
+            part: stack.enter_context(RowWriter(folder / file_of_part(part)))
+            for part in data.parts.values()
+        }
         yield writers
-    for name, part in PARTS.items():
-        data.num_rows[name] = writers[part][0].num_rows
+    for name, part in data.parts.items():
+        data.num_rows[name] = writers[part].num_rows
+        num_kept = sum(count["kept"] for (p, _), count in data.tokens.items() if p == part)
+        assert writers[part].num_tokens == num_kept, f"{name}: tokens do not balance"

@@ -10,14 +10,12 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
@@ -25,71 +23,14 @@ from medtune.common.cache import cache_root, read_or_build
 from medtune.common.errors import DataError
 from medtune.common.files import read_json, sha256_of_file, sha256_of_json, write_json
 from medtune.common.log import logger
-from medtune.data.parts import PARTS, Reject
+from medtune.data.contamination.report import ContaminationReport
+from medtune.data.ledger import ledger_of
+from medtune.data.parts import PARTS, Loaded, Reject
+from medtune.data.records import RecordT
+from medtune.data.rows import Rows, file_of_part
 
 NUM_ENTRIES_KEPT = 8
 INDEX_FILE, FACTS_FILE = "index.json", "facts.json"
-FILES = {FACTS_FILE, *(f"{part}.arrow" for part in PARTS)}
-BATCH_ROWS = 1000
-Row = dict[str, list[int]]
-
-
-@dataclass
-class Rows:
-    """What a trainer reads: tokenised and masked rows of the two parts, and how they came about.
-
-    turn_ends: the control tokens that end replies.
-    """
-
-    train: Dataset
-    validation: Dataset
-    ledger: dict[str, Any] = field(default_factory=dict)
-    rejects: list[Reject] = field(default_factory=list)
-    turn_ends: list[int] = field(default_factory=list)
-
-
-class RowWriter:
-    """Writes rows to an Arrow file in batches, so that few of them are in memory.
-
-    Every column is a list of 32-bit integers; the first row says which there are.
-    """
-
-    def __init__(self, path: Path) -> None:
-        """Write to `path`, which appears with the first batch."""
-        self.num_rows = 0
-        self._rows: list[Row] = []
-        self._files = ExitStack()
-        self._path = path
-        self._stream: pa.RecordBatchStreamWriter | None = None
-
-    def __enter__(self) -> "RowWriter":
-        """Return itself."""
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Write what is left, unless something failed, and close the file."""
-        with self._files:
-            if kind is None and self._rows:
-                self._flush()
-
-    def add(self, row: Row) -> None:
-        """Write one row."""
-        self.num_rows += 1
-        self._rows.append(row)
-        if len(self._rows) == BATCH_ROWS:
-            self._flush()
-
-    def _flush(self) -> None:
-        table = {
-            name: pa.array([row[name] for row in self._rows], pa.list_(pa.int32()))
-            for name in self._rows[0]
-        }
-        batch = pa.RecordBatch.from_pydict(table)
-        if self._stream is None:
-            file = self._files.enter_context(pa.OSFile(str(self._path), "wb"))
-            self._stream = self._files.enter_context(pa.ipc.new_stream(file, batch.schema))
-        self._stream.write_batch(batch)
-        self._rows = []
 
 
 def cached_rows(
@@ -117,7 +58,7 @@ def cached_rows(
                 f"{files[0].parent}: expected data files that stay as they are, found one that "
                 "changed while it was read; run the same command again."
             )
-        hashes = {name: sha256_of_file(folder / name) for name in sorted(FILES)}
+        hashes = {path.name: sha256_of_file(path) for path in sorted(folder.iterdir())}
         write_json(folder / INDEX_FILE, hashes)
 
     folder = cache_root() / "rows" / describe(files, tokenizer, options)
@@ -158,13 +99,18 @@ def file_state(file: Path) -> tuple[int, int]:
 
 
 def write_facts(
-    folder: Path, ledger: dict[str, Any], rejects: list[Reject], turn_ends: list[int]
+    folder: Path,
+    data: Loaded[RecordT],
+    turn_ends: Iterable[int] = (),
+    contamination: ContaminationReport | None = None,
 ) -> None:
-    """Write what belongs to an entry beside its rows."""
+    """Write what belongs to an entry beside its rows. AssertionError if it does not balance."""
     facts = {
-        "ledger": ledger,
-        "rejects": [reject.to_dict() for reject in rejects],
-        "turn_ends": turn_ends,
+        "ledger": ledger_of(data, contamination),
+        "rejects": [reject.to_dict() for reject in data.rejects],
+        "turn_ends": sorted(turn_ends),
+        "parts": {name: file_of_part(part) for name, part in data.parts.items()},
+        "matches": contamination and [match.to_dict() for match in contamination.matches],
     }
     write_json(folder / FACTS_FILE, facts)
 
@@ -173,14 +119,17 @@ def read_entry(folder: Path) -> Rows | None:
     """Return the rows of an entry, memory-mapped; None if it is absent or not as it was written."""
     try:
         hashes = read_json(folder / INDEX_FILE)
-        if hashes != {name: sha256_of_file(folder / name) for name in hashes.keys() | FILES}:
+        files = [path for path in folder.iterdir() if path.name != INDEX_FILE]
+        if hashes != {path.name: sha256_of_file(path) for path in files}:
             return None
         facts = read_json(folder / FACTS_FILE)
-        train, validation = (Dataset.from_file(str(folder / f"{part}.arrow")) for part in PARTS)
+        parts = {p: Dataset.from_file(str(folder / file)) for p, file in facts["parts"].items()}
     except (OSError, ValueError, AttributeError):
         return None
     rejects = [Reject.from_dict(reject) for reject in facts["rejects"]]
-    return Rows(train, validation, facts["ledger"], rejects, facts["turn_ends"])
+    train, validation = (parts.pop(name) for name in PARTS)
+    facts = {name: facts[name] for name in ("ledger", "turn_ends", "matches")}
+    return Rows(train, validation, rejects=rejects, mixed=parts, **facts)
 
 
 def remove_old_entries(newest: Path) -> None:

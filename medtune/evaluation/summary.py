@@ -21,7 +21,7 @@ from medtune.common.lineage import COMPLETE_FILE
 from medtune.common.log import logger
 from medtune.data.formats.files import read_json_rows
 from medtune.data.grouping import group_text_function, tokenize_function
-from medtune.data.loading import (
+from medtune.data.reading import (
     read_all,
     read_conversation_file,
     read_preference_file,

@@ -22,7 +22,8 @@ from medtune.common.cache import cache_root
 from medtune.common.files import write_text
 from medtune.common.lineage import describe_weights
 from medtune.common.log import is_main_process, logger
-from medtune.training.token_batches import fill_bins, row_lengths
+from medtune.data.rows import row_lengths
+from medtune.training.token_batches import fill_bins
 
 CHOSEN, REJECTED = "ref_chosen_logps", "ref_rejected_logps"
 Scores = dict[int, tuple[float, float]]  # row -> log-probability of its chosen, rejected answer

@@ -4,7 +4,6 @@
 base, data), so a folder of another run is recognised and never continued or overwritten.
 """
 
-import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,10 +17,12 @@ from medtune.common.files import (
     read_json,
     sha256_of_file,
     write_json,
+    write_lines,
     write_text,
 )
 from medtune.common.lineage import LINEAGE_FILE, describe_code, is_complete, mark_complete
-from medtune.data.parts import Reject
+from medtune.data.contamination.report import MATCHES_FILE
+from medtune.data.rows import Rows
 
 # Options that change what is shown or where, not what is learnt.
 NOT_COMPARED = {
@@ -66,15 +67,16 @@ class RunFolder:
             )
         return "complete" if is_complete(self.path) else "resume"
 
-    def open(self, ledger: dict[str, Any], rejects: list[Reject]) -> None:
+    def open(self, rows: Rows) -> None:
         """Write what is known before training: lineage (inputs), options, ledger, rejects."""
         self.path.mkdir(parents=True, exist_ok=True)
         self._write_lineage({})
         text = yaml.safe_dump(self.arguments, allow_unicode=True, sort_keys=True)
         write_text(self.path / "arguments.yaml", text)
-        write_json(self.path / "ledger.json", {**ledger, "balanced": True})
-        lines = [json.dumps(reject.to_dict(), ensure_ascii=False) + "\n" for reject in rejects]
-        write_text(self.path / "rejects.jsonl", "".join(lines))
+        write_json(self.path / "ledger.json", {**rows.ledger, "balanced": True})
+        write_lines(self.path / "rejects.jsonl", [reject.to_dict() for reject in rows.rejects])
+        if rows.matches is not None:
+            write_lines(self.path / MATCHES_FILE, rows.matches)
 
     def close(self, **facts: Any) -> None:
         """Record the hashes of what was made, make it readable, and write COMPLETE last."""

@@ -16,7 +16,7 @@ from medtune.common.files import write_json
 from medtune.common.lineage import describe_data, describe_weights
 from medtune.common.log import is_main_process, logger
 from medtune.data.loading import data_files
-from medtune.data.row_cache import Rows
+from medtune.data.rows import Rows
 from medtune.models.adapters import count_parameters
 from medtune.models.loading import resolve_model
 from medtune.training.progress import Progress, draw_curve
@@ -96,7 +96,7 @@ def run_training(
     """
     folder = run.folder
     if is_main_process():
-        folder.open(rows.ledger, rows.rejects)
+        folder.open(rows)
     trainer.accelerator.wait_for_everyone()
     prepare_callbacks(trainer, folder.path)
     log_plan(trainer, rows.ledger)
@@ -190,7 +190,7 @@ def log_plan(trainer: Any, ledger: dict[str, Any]) -> None:
             f"{tokens['truncated']:,}",
             f"{tokens['truncated_rows']:,}",
         )
-    logger.info("%s", describe_steps(trainer, ledger["tokens"]["train"]["kept"]))
+    logger.info("%s", describe_steps(trainer, ledger["epoch"]["tokens"]))
 
 
 def last_evaluation(trainer: Any) -> dict[str, float]:

@@ -5,25 +5,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 from datasets import Dataset
 from torch.utils.data import DataLoader, Sampler
 
 from medtune.common.errors import ConfigError
-
-ROWS_AT_A_TIME = 10_000
-
-
-def row_lengths(rows: Dataset) -> list[int]:
-    """Return the tokens of each row; of a pair: prompt, chosen and rejected."""
-    names = {"input_ids", "prompt_ids", "chosen_ids", "rejected_ids"} & set(rows.column_names)
-    lengths = np.zeros(len(rows), dtype=np.int64)
-    for start in range(0, len(rows), ROWS_AT_A_TIME):
-        table = rows.with_format("arrow")[start : start + ROWS_AT_A_TIME]
-        for name in names:
-            counts = pc.list_value_length(table.column(name)).to_numpy()
-            lengths[start : start + len(counts)] += counts
-    return lengths.tolist()
+from medtune.data.rows import row_lengths
 
 
 def fill_bins(lengths: Sequence[int], budget: int, order: Sequence[int]) -> list[list[int]]:

@@ -18,7 +18,7 @@ from trl.trainer import dpo_trainer
 
 from medtune.arguments import SpeedArguments, StageArguments
 from medtune.data.grouping import fault_tolerance_data_collator
-from medtune.data.row_cache import Rows
+from medtune.data.rows import Rows
 from medtune.models.adapters import TrainableModel
 from medtune.models.loading import resolve_model
 from medtune.training.memory.recompute import settle_recompute

@@ -14,7 +14,7 @@ from medtune.data.formats.checks import MalformedRow
 from medtune.data.formats.files import encoding_of, read_lines, read_rows_of
 from medtune.data.formats.inspection import form_of_file
 from medtune.data.formats.options import FormatOptions
-from medtune.data.loading import read_conversation_file
+from medtune.data.reading import read_conversation_file
 from medtune.data.records import Conversation
 
 TEXT = "高血压患者应低盐饮食。\n第二行：0.25g，每日三次。\n"

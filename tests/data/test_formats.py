@@ -16,7 +16,7 @@ from medtune.data.formats.files import read_json_rows
 from medtune.data.formats.options import FOUND, FormatOptions
 from medtune.data.formats.preferences import preference_from_row
 from medtune.data.formats.texts import read_text_documents, text_from_row
-from medtune.data.loading import read_conversation_file
+from medtune.data.reading import read_conversation_file
 from medtune.data.records import Message, PreferencePair, Source
 
 SOURCE = Source("rows.jsonl", 7)

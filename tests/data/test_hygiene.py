@@ -25,8 +25,8 @@ from medtune.data.hygiene.rules import (
     check_records,
     compute_length_bias,
 )
-from medtune.data.loading import read_conversation_file, read_preference_file
 from medtune.data.parts import Reject
+from medtune.data.reading import read_conversation_file, read_preference_file
 from medtune.data.records import (
     Conversation,
     Message,

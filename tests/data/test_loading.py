@@ -13,19 +13,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+from datasets import Dataset
 
 from medtune.arguments import DataArguments
 from medtune.common.errors import DataError
+from medtune.data.ledger import ledger_of
 from medtune.data.loading import (
     Loaded,
     load_conversations,
     load_preferences,
     load_texts,
-    read_all,
-    read_conversation_file,
 )
 from medtune.data.parts import UNUSED
+from medtune.data.reading import read_all, read_conversation_file
 from medtune.data.records import Conversation
+from medtune.data.rows import Rows
 from medtune.data.splitting import ordered_key, split_keys
 from medtune.training.run_folder import RunFolder
 from tests.conftest import WriteJsonl
@@ -52,7 +54,7 @@ def keys(records: Iterable[Any]) -> list[str]:
 
 
 def rows_of(loaded: Loaded[Any]) -> dict[str, Any]:
-    return loaded.ledger()["rows"]
+    return ledger_of(loaded)["rows"]
 
 
 def refusal(action: Callable[[], object]) -> str:
@@ -123,7 +125,7 @@ def test_ledger_that_does_not_balance_is_a_defect(tmp_path: Path, write_jsonl: W
     loaded.part_of[0] = UNUSED
 
     with pytest.raises(AssertionError, match="rows do not balance"):
-        loaded.ledger()
+        ledger_of(loaded)
 
 
 # -- rows that cannot be used
@@ -182,6 +184,7 @@ def test_rule_breaking_rows_up_to_the_limit_are_left_out_and_recorded(
         "not_sampled": 0,
         "train": 94,  # 99 questions, of which 5 % (4.95) for validation
         "validation": 5,
+        "mixed": 0,
     }
 
 
@@ -247,7 +250,10 @@ def test_reject_that_utf8_cannot_hold_is_still_written_down(
     file = write_jsonl(tmp_path / "a.jsonl", rows)
     loaded = load(tmp_path)  # 1 of 100
 
-    RunFolder(tmp_path / "run", {"stage": "test"}).open(loaded.ledger(), loaded.rejects)
+    none = Dataset.from_list([])
+    rows = Rows(none, none, ledger_of(loaded), loaded.rejects)
+
+    RunFolder(tmp_path / "run", {"stage": "test"}).open(rows)
 
     (line,) = (tmp_path / "run" / "rejects.jsonl").read_text(encoding="utf-8").splitlines()
     entry = json.loads(line)
@@ -424,6 +430,7 @@ def test_training_rows_that_are_in_validation_are_removed_and_counted(
         "not_sampled": 0,
         "train": 1,
         "validation": 2,
+        "mixed": 0,
     }
     assert loaded.files == [file, validation]
 
@@ -509,6 +516,7 @@ def test_samples_are_limited_counted_seeded_and_in_file_order(
         "not_sampled": 91,
         "train": 7,
         "validation": 2,
+        "mixed": 0,
     }
     lines = [record.source.line for record in loaded.train]
     assert lines == sorted(lines)

@@ -22,6 +22,7 @@ from medtune.common.errors import ConfigError, DataError
 from medtune.data import batching, preparation, row_cache
 from medtune.data.grouping import group_text_function, tokenize_function
 from medtune.data.loading import load_conversations, load_preferences, load_texts
+from medtune.data.parts import NOT_SAMPLED
 from medtune.data.preparation import (
     NO_ROOM,
     prepare_blocks,
@@ -31,7 +32,8 @@ from medtune.data.preparation import (
     write_conversations,
 )
 from medtune.data.rendering import ChatRenderer, render_conversation, render_pair
-from medtune.data.row_cache import FACTS_FILE, FILES, INDEX_FILE, NUM_ENTRIES_KEPT, Rows
+from medtune.data.row_cache import FACTS_FILE, INDEX_FILE, NUM_ENTRIES_KEPT
+from medtune.data.rows import Rows
 from tests.conftest import WriteJsonl
 
 SEED, MAX_LENGTH = 3, 40
@@ -43,7 +45,7 @@ def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache of its own for each test, and small batches, so that there are several."""
     monkeypatch.setenv("MEDTUNE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(batching, "BATCH_RECORDS", 7)
-    monkeypatch.setattr(row_cache, "BATCH_ROWS", 5)
+    monkeypatch.setattr("medtune.data.rows.BATCH_ROWS", 5)
     return tmp_path / "cache" / "rows"
 
 
@@ -95,7 +97,8 @@ def options(folder: Path, **more: Any) -> DataArguments:
 def told(rows: Rows) -> Prepared:
     """Everything about prepared rows, as plain values."""
     rejects = sorted((r.to_dict() for r in rows.rejects), key=lambda r: (r["file"], r["line"]))
-    return rows.train.to_list(), rows.validation.to_list(), rows.ledger, rejects
+    ledger = {name: rows.ledger[name] for name in ("rows", "tokens", "training_rows")}
+    return rows.train.to_list(), rows.validation.to_list(), ledger, rejects
 
 
 def one_by_one(data: Any, render: Callable[[Any, Counter], dict | None]) -> Prepared:
@@ -117,10 +120,11 @@ def one_by_one(data: Any, render: Callable[[Any, Counter], dict | None]) -> Prep
         kept[name] = len(rows)
     ledger = {
         "rows": {
-            "read": data.rows_read,
+            "read": sum(data.rows_read),
             "rejected": dict(Counter(reject["reason"] for reject in rejects)),
-            "not_sampled": data.rows_not_sampled,
+            "not_sampled": int((data.part_of == NOT_SAMPLED).sum()),
             **kept,
+            "mixed": 0,
         },
         "tokens": {name: dict(count) for name, count in tokens.items()},
         "training_rows": kept,
@@ -269,7 +273,7 @@ DAMAGES: list[Callable[[Path], object]] = [
 ]
 
 
-@pytest.mark.parametrize("name", [*sorted(FILES), INDEX_FILE])
+@pytest.mark.parametrize("name", [FACTS_FILE, "train.arrow", "validation.arrow", INDEX_FILE])
 def test_damaged_entry_is_built_again(
     folder: Path, renderer: ChatRenderer, num_built: list[int], cache_folder: Path, name: str
 ) -> None:
@@ -370,7 +374,6 @@ def test_rejected_rows_come_back_from_the_cache_as_they_were(
     assert num_built == [1]
     assert second.rejects == first.rejects
     assert json.loads(half) in [reject.row for reject in first.rejects]
-    assert FACTS_FILE in FILES
 
 
 # -- memory

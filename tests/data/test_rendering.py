@@ -18,6 +18,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from medtune.common.errors import DataError
+from medtune.data.ledger import ledger_of
 from medtune.data.parts import TRAIN, VALIDATION, Loaded
 from medtune.data.preparation import write_conversations, write_pairs
 from medtune.data.records import Conversation, Message, PreferencePair, RecordT, Role, Source
@@ -478,7 +479,8 @@ def loaded(train: list[RecordT], validation: list[RecordT]) -> Loaded[RecordT]:
     """Records as if they had been read from a file."""
     records = [*train, *validation]
     part_of = np.array([TRAIN] * len(train) + [VALIDATION] * len(validation), np.uint8)
-    return Loaded([Path("rows.jsonl")], lambda _: iter(records), part_of, [], len(records))
+    counts = [len(records)]
+    return Loaded([Path("rows.jsonl")], lambda _: iter(records), part_of, [], counts, counts)
 
 
 def column(folder: Path, name: str) -> list[list[int]]:
@@ -499,13 +501,16 @@ def test_tokens_of_conversations_are_accounted_for(glm: ChatRenderer, tmp_path: 
     assert [len(ids) for ids in column(tmp_path, "input_ids")] == [9, 9, 10]
     assert list(data.train) == [short, two_turns, long]
     assert [(r.reason, r.source) for r in data.rejects] == [("prompt_over_max_length", SOURCE)]
-    assert data.ledger() == {
+    ledger = ledger_of(data)
+    assert [file["path"] for file in ledger.pop("files")] == ["rows.jsonl"]
+    assert ledger == {
         "rows": {
             "read": 5,
             "rejected": {"prompt_over_max_length": 1},
             "not_sampled": 0,
             "train": 3,
             "validation": 1,
+            "mixed": 0,
         },
         "tokens": {
             "train": {
@@ -536,8 +541,8 @@ def test_tokens_of_pairs_are_accounted_for(glm: ChatRenderer, tmp_path: Path) ->
     write_pairs(data, glm, 10, tmp_path)
 
     counts = {"read": 14, "kept": 13, "truncated": 1, "truncated_rows": 1, "supervised": 7}
-    assert data.ledger()["tokens"] == {"train": counts, "validation": counts}
-    assert data.ledger()["rows"]["rejected"] == {"prompt_over_max_length": 1}
+    assert ledger_of(data)["tokens"] == {"train": counts, "validation": counts}
+    assert ledger_of(data)["rows"]["rejected"] == {"prompt_over_max_length": 1}
 
 
 def test_stage_without_any_room_is_refused(glm: ChatRenderer, tmp_path: Path) -> None:
@@ -556,7 +561,7 @@ def test_random_lengths_keep_the_ledger_balanced(glm: ChatRenderer, tmp_path: Pa
 
         write_conversations(data, glm, max_length, tmp_path)
 
-        tokens = data.ledger()["tokens"]["train"]  # asserts that rows balance
+        tokens = ledger_of(data)["tokens"]["train"]  # asserts that rows balance
         assert tokens["read"] == sum(whole[id(record)] for record in data.train)
         assert tokens["kept"] == sum(map(len, column(tmp_path, "input_ids")))
         assert tokens["truncated"] == tokens["read"] - tokens["kept"]

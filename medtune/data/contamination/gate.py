@@ -30,7 +30,7 @@ from medtune.data.contamination.ngrams import (
 )
 from medtune.data.contamination.report import ContaminationReport, Match
 from medtune.data.formats.files import JSON_SUFFIXES
-from medtune.data.loading import find_files
+from medtune.data.reading import find_files
 from medtune.data.records import Conversation, PreferencePair, Record, RecordT, TextRecord
 
 ANCHOR_CHARACTERS = 4

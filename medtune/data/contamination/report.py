@@ -1,13 +1,12 @@
 """Which training records hold which evaluation items: counts, `matches.jsonl`, and the refusal."""
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from medtune.common.errors import DataError
-from medtune.common.files import write_text
-from medtune.data.loading import MAX_ERRORS_SHOWN
+from medtune.common.files import write_lines
+from medtune.data.reading import MAX_ERRORS_SHOWN
 from medtune.data.records import Source
 
 MATCHES_FILE = "matches.jsonl"
@@ -92,10 +91,9 @@ class ContaminationReport:
 
     def write_matches(self, path: Path) -> None:
         """Write a line for each match, whole or not at all; no line says no match."""
-        lines = [json.dumps(match.to_dict(), ensure_ascii=False) for match in self.matches]
-        write_text(path, "".join(f"{line}\n" for line in lines))
+        write_lines(path, (match.to_dict() for match in self.matches))
 
-    def check(self) -> None:
+    def check(self, remedy: str = f"all are listed in {MATCHES_FILE}") -> None:
         """Raise DataError if more records match than are allowed."""
         allowed = self.rows_checked * self.max_contaminated_percentage / 100
         if self.rows_contaminated <= allowed:
@@ -114,7 +112,6 @@ class ContaminationReport:
             f"\n{shown}"
             + f"\n  and {more:,} more"
             * (more > 0)
-            + f"\nfound of the evaluation files:\n{files}\nRemove these training rows (all are "
-            f"listed in {MATCHES_FILE}), evaluate on other items, or raise "
-            "--max_contaminated_percentage."
+            + f"\nfound of the evaluation files:\n{files}\nRemove these training rows "
+            f"({remedy}), evaluate on other items, or raise --max_contaminated_percentage."
         )

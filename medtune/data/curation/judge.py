@@ -2,15 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Any
 
-from medtune.data.contamination.gate import ContaminationGate, GateSettings
-from medtune.data.contamination.report import MATCHES_FILE, ContaminationReport
-from medtune.data.curation.options import OFF, PrepareArguments
+from medtune.arguments import OFF
+from medtune.data.curation.options import PrepareArguments
 from medtune.data.hygiene.rules import Checked, HygieneOptions, check_records
 from medtune.data.parts import Reject
-from medtune.data.privacy.scanner import Mode
-from medtune.data.records import PreferencePair, Record
+from medtune.data.records import Record
+from medtune.data.screening import Screen
 
 DUPLICATE, NEAR = "exact_duplicate", "near_duplicate"
 
@@ -18,20 +16,12 @@ DUPLICATE, NEAR = "exact_duplicate", "near_duplicate"
 class Judge:
     """Decides on records in the order in which they were read before.
 
-    hygiene: the decisions by rule.   contamination: None without evaluation files.
+    screen: those on one record alone.   hygiene: those by rule, which see all records.
     """
 
     def __init__(self, arguments: PrepareArguments, records: Iterable[Record]) -> None:
         """Read all records once; raises what reading raises."""
-        self.arguments = arguments
-        self.gate: ContaminationGate | None = None
-        self.contamination: ContaminationReport | None = None
-        if arguments.eval_files:
-            settings = GateSettings(
-                max_contaminated_percentage=arguments.max_contaminated_percentage
-            )
-            self.gate = ContaminationGate.from_files(arguments.eval_files, settings)
-            self.contamination = self.gate.new_report()
+        self.screen = Screen(arguments)
         self.hygiene: Checked = check_records(records, hygiene_options(arguments))
         self._kept: Iterator[bool] = iter(self.hygiene.is_kept.tolist())
         self._dropped = self.hygiene.rejects()
@@ -41,39 +31,7 @@ class Judge:
 
         found: counts findings of patients' data by kind.
         """
-        if not next(self._kept):
-            return next(self._dropped)
-        if self.arguments.patients_data != OFF:
-            judged = self._without_patients(record, found)
-            if isinstance(judged, Reject):
-                return judged
-            record = judged
-        if self.gate is not None and self.contamination is not None:
-            matches = self.gate.matches(record)
-            self.contamination.add(matches)
-            if matches:
-                message = f"holds the evaluation item at {matches[0].eval_source} ({MATCHES_FILE})."
-                return Reject(record.source, "contaminated", message)
-        return record
-
-    def _without_patients(self, record: Record, found: Counter[str]) -> Record | Reject:
-        from medtune.data.privacy.scanner import (  # its library loads slowly
-            mask_record,
-            scan_record,
-        )
-
-        kinds = scan_record(record)
-        found.update(kinds)
-        if not kinds or self.arguments.patients_data == Mode.REPORT:
-            return record
-        if self.arguments.patients_data == Mode.DROP:
-            message = f"expected no patients' data, found {', '.join(sorted(kinds))}; remove it."
-            return Reject(record.source, "patients_data", message)
-        masked: Any = mask_record(record)  # type: ignore[type-var]
-        if isinstance(masked, PreferencePair) and masked.chosen == masked.rejected:
-            message = "with patients' data masked, the chosen answer equals the rejected one."
-            return Reject(record.source, "equal_when_masked", message)
-        return masked
+        return self.screen.judge(record, found) if next(self._kept) else next(self._dropped)
 
 
 def hygiene_options(arguments: PrepareArguments) -> HygieneOptions:

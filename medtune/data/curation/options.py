@@ -2,16 +2,13 @@
 
 from dataclasses import dataclass, field
 
-from medtune.arguments import DOC_SEPARATORS, FormatArguments
+from medtune.arguments import DOC_SEPARATORS, OFF, ScreeningArguments
 from medtune.common.errors import ConfigError
-from medtune.data.privacy.scanner import Mode
 from medtune.data.writing import SHAPES
-
-OFF = "off"
 
 
 @dataclass
-class PrepareArguments(FormatArguments):
+class PrepareArguments(ScreeningArguments):
     """What is read, where the sets go and what becomes of the rows."""
 
     input: str = field(metadata={"help": "File, or folder that is searched to any depth."})
@@ -47,29 +44,10 @@ class PrepareArguments(FormatArguments):
     max_characters: int | None = field(
         default=None, metadata={"help": "Leave out rows with more characters."}
     )
-    patients_data: str = field(
-        default=OFF,
-        metadata={
-            "help": "Look for patients' data, and what becomes of it: see docs/privacy.md.",
-            "choices": [OFF, *Mode],
-        },
-    )
-    eval_files: list[str] = field(
-        default_factory=list,
-        metadata={"help": "Files or folders with evaluation items that must not be trained on."},
-    )
-    max_contaminated_percentage: float = field(
-        default=0.0,
-        metadata={
-            "help": "Percent of the rows that may hold an evaluation item; they are left "
-            "out in any case."
-        },
-    )
     skip_malformed: bool = field(
         default=False,
         metadata={"help": "Leave out and count rows that are no records, instead of stopping."},
     )
-
     show: int = field(default=0, metadata={"help": "Print so many rows as a model will see them."})
     tokenizer: str = field(
         default="tiny-glm", metadata={"help": "Of --show: folder, hub name or the built-in model."}

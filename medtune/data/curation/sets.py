@@ -31,7 +31,8 @@ from medtune.data.formats.inspection import (
     form_of_file,
 )
 from medtune.data.formats.options import FormatOptions
-from medtune.data.loading import (
+from medtune.data.parts import Reject, read_files
+from medtune.data.reading import (
     SUFFIXES,
     check_rejects,
     find_files,
@@ -40,7 +41,6 @@ from medtune.data.loading import (
     read_preference_file,
     read_text_file,
 )
-from medtune.data.parts import Reject, read_files
 from medtune.data.records import Record
 from medtune.data.splitting import seeded_order
 from medtune.data.writing import row_of
@@ -79,9 +79,9 @@ def curate(arguments: PrepareArguments) -> CurationReport:
         (output / f"{name}.part").replace(output / name)
     writer.report.hygiene = judge.hygiene.report.to_dict()
     (output / MATCHES_FILE).unlink(missing_ok=True)  # of a run before
-    if judge.contamination is not None:
-        writer.report.contamination = judge.contamination.counts()
-        judge.contamination.write_matches(output / MATCHES_FILE)
+    if judge.screen.contamination is not None:
+        writer.report.contamination = judge.screen.contamination.counts()
+        judge.screen.contamination.write_matches(output / MATCHES_FILE)
     report = writer.report.to_dict(arguments)
     write_json(output / REPORT, report)
     write_card(output, report, writer.report.lengths)
@@ -165,8 +165,8 @@ class Writer:
         rows = sum(file.rows_read for file in self.report.files)
         if self.malformed and not self.arguments.skip_malformed:
             check_rejects(self.malformed, rows, max_percentage=0)
-        if self.judge.contamination is not None:
-            self.judge.contamination.check()
+        if self.judge.screen.contamination is not None:
+            self.judge.screen.contamination.check()
         if not any(file.rows_kept for file in self.report.files):
             reasons = sum((file.rejected for file in self.report.files), Counter())
             shown = ", ".join(f"{reason} {count:,}" for reason, count in reasons.most_common(5))

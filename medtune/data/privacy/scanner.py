@@ -16,14 +16,6 @@ from typing import Any, NamedTuple
 from medtune.data.records import Conversation, Message, PreferencePair, RecordT, TextRecord
 
 
-class Mode(StrEnum):
-    """What a caller does with a record that holds patients' data."""
-
-    REPORT = "report"
-    MASK = "mask"
-    DROP = "drop"
-
-
 class Kind(StrEnum):
     """A kind of patients' data; of two that fit the same characters, the first one here is it."""
 

@@ -1,0 +1,42 @@
+"""Options of the three stages and of the merge: what the trainers' own configs lack.
+
+Learning rate, batch size, epochs, deepspeed, max_length, beta and the like belong to TRL's
+SFTConfig and DPOConfig and are not declared here. `medtune.parsing` reads them all.
+"""
+
+from medtune.arguments.data import (
+    DOC_SEPARATORS,
+    DROP,
+    MASK,
+    OFF,
+    REPORT,
+    BlockArguments,
+    DataArguments,
+    FormatArguments,
+    ScreeningArguments,
+    mix_percentages,
+)
+from medtune.arguments.merge import MergeArguments
+from medtune.arguments.model import AUTO, CHATGLM, AdapterArguments, ModelArguments
+from medtune.arguments.stage import SpeedArguments, StageArguments, TrainingT
+
+__all__ = [
+    "AUTO",
+    "CHATGLM",
+    "DOC_SEPARATORS",
+    "DROP",
+    "MASK",
+    "OFF",
+    "REPORT",
+    "AdapterArguments",
+    "BlockArguments",
+    "DataArguments",
+    "FormatArguments",
+    "MergeArguments",
+    "ModelArguments",
+    "ScreeningArguments",
+    "SpeedArguments",
+    "StageArguments",
+    "TrainingT",
+    "mix_percentages",
+]

@@ -1,0 +1,112 @@
+"""What no row may hold: items of an evaluation, and patients' data. Off unless asked for."""
+
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from medtune.arguments import DROP, MASK, OFF, REPORT, ScreeningArguments
+from medtune.common.log import logger
+from medtune.data.contamination.gate import ContaminationGate, GateSettings
+from medtune.data.contamination.report import MATCHES_FILE, ContaminationReport
+from medtune.data.loading import check_parts
+from medtune.data.parts import VALIDATION, Loaded, Reader, Reject
+from medtune.data.records import PreferencePair, Record, RecordT
+
+CONTAMINATED = "contaminated"
+PATIENTS_DATA = "patients_data"
+EQUAL_WHEN_MASKED = "equal_when_masked"
+
+
+class Screen:
+    """Decides on one record at a time.   contamination: None without evaluation files."""
+
+    def __init__(self, arguments: ScreeningArguments) -> None:
+        """Read the evaluation items. Raises what reading them raises."""
+        self.patients_data = arguments.patients_data
+        self.gate: ContaminationGate | None = None
+        self.contamination: ContaminationReport | None = None
+        if arguments.eval_files:
+            limit = arguments.max_contaminated_percentage
+            settings = GateSettings(max_contaminated_percentage=limit)
+            self.gate = ContaminationGate.from_files(arguments.eval_files, settings)
+            self.contamination = self.gate.new_report()
+
+    def judge(self, record: Record, found: Counter[str]) -> Record | Reject:
+        """Return the record, perhaps masked, or the Reject it becomes.
+
+        found: counts findings of patients' data by kind.
+        """
+        if self.patients_data != OFF:
+            judged = self._without_patients(record, found)
+            if isinstance(judged, Reject):
+                return judged
+            record = judged
+        if self.gate is not None and self.contamination is not None:
+            matches = self.gate.matches(record)
+            self.contamination.add(matches)
+            if matches:
+                message = f"holds the evaluation item at {matches[0].eval_source} ({MATCHES_FILE})."
+                return Reject(record.source, CONTAMINATED, message)
+        return record
+
+    def _without_patients(self, record: Record, found: Counter[str]) -> Record | Reject:
+        from medtune.data.privacy.scanner import scan_record  # its library loads slowly
+
+        kinds = scan_record(record)
+        found.update(kinds)
+        if not kinds or self.patients_data == REPORT:
+            return record
+        if self.patients_data == DROP:
+            message = f"expected no patients' data, found {', '.join(sorted(kinds))}; remove it."
+            return Reject(record.source, PATIENTS_DATA, message)
+        masked = masked_record(record)
+        if isinstance(masked, PreferencePair) and masked.chosen == masked.rejected:
+            message = "with patients' data masked, the chosen answer equals the rejected one."
+            return Reject(record.source, EQUAL_WHEN_MASKED, message)
+        return masked
+
+
+def screen(data: Loaded[RecordT], arguments: ScreeningArguments) -> ContaminationReport | None:
+    """Leave out the rows of a stage that hold what they may not, or mask it.
+
+    Validation rows are not learnt from: evaluation items are not sought in them.
+    Raises DataError if more rows than are allowed hold an evaluation item, or no others are left.
+    """
+    if not arguments.eval_files and arguments.patients_data == OFF:
+        return None
+    screens = {True: Screen(arguments)}
+    if arguments.patients_data != OFF:
+        screens[False] = Screen(ScreeningArguments(patients_data=arguments.patients_data))
+    for place, record in data.records():
+        judge = screens.get(bool(data.part_of[place] != VALIDATION))
+        if judge is None:
+            continue
+        found = data.patients_data.setdefault(data.file_of(place), Counter())
+        judged = judge.judge(record, found)
+        if isinstance(judged, Reject):
+            data.leave_out(place, judged)
+    for kind, count in sum(data.patients_data.values(), Counter[str]()).most_common():
+        logger.warning("patients' data: %s of %s (%s)", f"{count:,}", kind, arguments.patients_data)
+    if arguments.patients_data == MASK:
+        data.read = partial(read_masked, read=data.read)
+    contamination = screens[True].contamination
+    if contamination is not None:
+        remedy = "prepare_data.py with the same --eval_files lists them all and leaves them out"
+        contamination.check(remedy)
+    check_parts(data)
+    return contamination
+
+
+def read_masked(path: Path, read: Reader[RecordT]) -> Iterator[RecordT | Reject]:
+    """Yield what `read` does, with patients' data masked."""
+    for item in read(path):
+        yield item if isinstance(item, Reject) else masked_record(item)
+
+
+def masked_record(record: Any) -> Any:
+    """Return the record with patients' data masked; its library loads slowly, so only here."""
+    from medtune.data.privacy.scanner import mask_record
+
+    return mask_record(record)
