@@ -3,8 +3,10 @@
 A row becomes a record or a Reject with its reason; nothing is passed over.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -156,8 +158,14 @@ def check_rejects(rejects: list[Reject], rows_read: int, max_percentage: float) 
             "--max_rejected_percentage (they are then listed in rejects.jsonl)."
         )
     if bad:
-        shown = "\n".join(f"  {r.source}: {r.message}" for r in bad[:MAX_ERRORS_SHOWN])
-        more = f"\n  and {len(bad) - MAX_ERRORS_SHOWN:,} more" * (len(bad) > MAX_ERRORS_SHOWN)
+        alike = Counter((reject.source.path, reject.message) for reject in bad)
+        first = {(reject.source.path, reject.message): reject for reject in reversed(bad)}
+        lines = [
+            f"  {first[key].source}: {key[1]}" + f" ({count:,} such rows)" * (count > 1)
+            for key, count in islice(alike.items(), MAX_ERRORS_SHOWN)
+        ]
+        shown, num_more = "\n".join(lines), len(bad) - sum(list(alike.values())[:MAX_ERRORS_SHOWN])
+        more = f"\n  and {num_more:,} more" * (num_more > 0)
         raise DataError(
             f"{bad[0].source}: {bad[0].message}\n{len(bad):,} bad rows of {rows_read:,}:\n"
             f"{shown}{more}\n{remedy}"

@@ -163,7 +163,7 @@ def describe_steps(trainer: Any, num_tokens: int) -> str:
     steps = arguments.max_steps
     if steps < 0:
         steps = -(-batches // share) * arguments.num_train_epochs
-    per_step = min(rows, rows * share // batches)
+    per_step = min(rows, round(rows * share / batches))
     return (
         f"{per_step:,} rows a step = {of_batch} a device x {arguments.gradient_accumulation_steps} "
         f"accumulated x {arguments.world_size} processes: about "

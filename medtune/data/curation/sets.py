@@ -174,6 +174,9 @@ class Writer:
                 f"{self.report.files[0].path}: expected usable rows, found none of {rows:,} rows "
                 f"({shown}); {REJECTS} names each."
             )
+        for part in PARTS:
+            if not self.report.parts[part] and getattr(self.arguments, f"{part}_percentage", 100):
+                logger.warning("%s.jsonl has no rows: too few questions for its percentage", part)
         kinds = Counter(file.kind for file in self.report.files if file.rows_kept)
         if len(kinds) > 1:
             logger.warning(
