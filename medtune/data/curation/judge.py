@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from medtune.data.contamination.gate import ContaminationGate, GateSettings
-from medtune.data.contamination.report import MATCHES_FILE, ContaminationReport
+from medtune.data.contamination.report import MATCHES_FILE, Match
 from medtune.data.curation.options import OFF, PrepareArguments
 from medtune.data.hygiene.rules import Checked, HygieneOptions, check_records
 from medtune.data.parts import Reject
@@ -24,14 +24,8 @@ class Judge:
     def __init__(self, arguments: PrepareArguments, records: Iterable[Record]) -> None:
         """Read all records once; raises what reading raises."""
         self.arguments = arguments
-        self.gate: ContaminationGate | None = None
-        self.contamination: ContaminationReport | None = None
-        if arguments.eval_files:
-            settings = GateSettings(
-                max_contaminated_percentage=arguments.max_contaminated_percentage
-            )
-            self.gate = ContaminationGate.from_files(arguments.eval_files, settings)
-            self.contamination = self.gate.new_report()
+        self.gate = gate_of(arguments)
+        self.contamination = self.gate.new_report() if self.gate else None
         self.hygiene: Checked = check_records(records, hygiene_options(arguments))
         self._kept: Iterator[bool] = iter(self.hygiene.is_kept.tolist())
         self._dropped = self.hygiene.rejects()
@@ -44,7 +38,7 @@ class Judge:
         if not next(self._kept):
             return next(self._dropped)
         if self.arguments.patients_data != OFF:
-            judged = self._without_patients(record, found)
+            judged = without_patients(record, self.arguments.patients_data, found)
             if isinstance(judged, Reject):
                 return judged
             record = judged
@@ -52,28 +46,46 @@ class Judge:
             matches = self.gate.matches(record)
             self.contamination.add(matches)
             if matches:
-                message = f"holds the evaluation item at {matches[0].eval_source} ({MATCHES_FILE})."
-                return Reject(record.source, "contaminated", message)
+                return contaminated(record, matches)
         return record
 
-    def _without_patients(self, record: Record, found: Counter[str]) -> Record | Reject:
-        from medtune.data.privacy.scanner import (  # its library loads slowly
-            mask_record,
-            scan_record,
-        )
 
-        kinds = scan_record(record)
-        found.update(kinds)
-        if not kinds or self.arguments.patients_data == Mode.REPORT:
-            return record
-        if self.arguments.patients_data == Mode.DROP:
-            message = f"expected no patients' data, found {', '.join(sorted(kinds))}; remove it."
-            return Reject(record.source, "patients_data", message)
-        masked: Any = mask_record(record)  # type: ignore[type-var]
-        if isinstance(masked, PreferencePair) and masked.chosen == masked.rejected:
-            message = "with patients' data masked, the chosen answer equals the rejected one."
-            return Reject(record.source, "equal_when_masked", message)
-        return masked
+def without_patients(record: Record, mode: str, found: Counter[str]) -> Record | Reject:
+    """Return the record, perhaps masked, or the Reject it becomes.
+
+    mode: a Mode.   found: counts findings of patients' data by kind.
+    """
+    from medtune.data.privacy.scanner import (  # its library loads slowly
+        mask_record,
+        scan_record,
+    )
+
+    kinds = scan_record(record)
+    found.update(kinds)
+    if not kinds or mode == Mode.REPORT:
+        return record
+    if mode == Mode.DROP:
+        message = f"expected no patients' data, found {', '.join(sorted(kinds))}; remove it."
+        return Reject(record.source, "patients_data", message)
+    masked: Any = mask_record(record)  # type: ignore[type-var]
+    if isinstance(masked, PreferencePair) and masked.chosen == masked.rejected:
+        message = "with patients' data masked, the chosen answer equals the rejected one."
+        return Reject(record.source, "equal_when_masked", message)
+    return masked
+
+
+def gate_of(arguments: PrepareArguments) -> ContaminationGate | None:
+    """Return the gate for the evaluation files, None without any."""
+    if not arguments.eval_files:
+        return None
+    settings = GateSettings(max_contaminated_percentage=arguments.max_contaminated_percentage)
+    return ContaminationGate.from_files(arguments.eval_files, settings)
+
+
+def contaminated(record: Record, matches: list[Match]) -> Reject:
+    """Return the Reject of a record that holds evaluation items."""
+    message = f"holds the evaluation item at {matches[0].eval_source} ({MATCHES_FILE})."
+    return Reject(record.source, "contaminated", message)
 
 
 def hygiene_options(arguments: PrepareArguments) -> HygieneOptions:
