@@ -9,7 +9,7 @@ from typing import Any
 from medtune.arguments import DROP, MASK, OFF, REPORT, ScreeningArguments
 from medtune.common.log import logger
 from medtune.data.contamination.gate import ContaminationGate, GateSettings
-from medtune.data.contamination.report import MATCHES_FILE, ContaminationReport
+from medtune.data.contamination.report import MATCHES_FILE, ContaminationReport, Match
 from medtune.data.loading import check_parts
 from medtune.data.parts import VALIDATION, Loaded, Reader, Reject
 from medtune.data.records import PreferencePair, Record, RecordT
@@ -25,13 +25,8 @@ class Screen:
     def __init__(self, arguments: ScreeningArguments) -> None:
         """Read the evaluation items. Raises what reading them raises."""
         self.patients_data = arguments.patients_data
-        self.gate: ContaminationGate | None = None
-        self.contamination: ContaminationReport | None = None
-        if arguments.eval_files:
-            limit = arguments.max_contaminated_percentage
-            settings = GateSettings(max_contaminated_percentage=limit)
-            self.gate = ContaminationGate.from_files(arguments.eval_files, settings)
-            self.contamination = self.gate.new_report()
+        self.gate = gate_of(arguments)
+        self.contamination = self.gate.new_report() if self.gate else None
 
     def judge(self, record: Record, found: Counter[str]) -> Record | Reject:
         """Return the record, perhaps masked, or the Reject it becomes.
@@ -39,7 +34,7 @@ class Screen:
         found: counts findings of patients' data by kind.
         """
         if self.patients_data != OFF:
-            judged = self._without_patients(record, found)
+            judged = without_patients(record, self.patients_data, found)
             if isinstance(judged, Reject):
                 return judged
             record = judged
@@ -47,25 +42,43 @@ class Screen:
             matches = self.gate.matches(record)
             self.contamination.add(matches)
             if matches:
-                message = f"holds the evaluation item at {matches[0].eval_source} ({MATCHES_FILE})."
-                return Reject(record.source, CONTAMINATED, message)
+                return contaminated(record, matches)
         return record
 
-    def _without_patients(self, record: Record, found: Counter[str]) -> Record | Reject:
-        from medtune.data.privacy.scanner import scan_record  # its library loads slowly
 
-        kinds = scan_record(record)
-        found.update(kinds)
-        if not kinds or self.patients_data == REPORT:
-            return record
-        if self.patients_data == DROP:
-            message = f"expected no patients' data, found {', '.join(sorted(kinds))}; remove it."
-            return Reject(record.source, PATIENTS_DATA, message)
-        masked = masked_record(record)
-        if isinstance(masked, PreferencePair) and masked.chosen == masked.rejected:
-            message = "with patients' data masked, the chosen answer equals the rejected one."
-            return Reject(record.source, EQUAL_WHEN_MASKED, message)
-        return masked
+def without_patients(record: Record, mode: str, found: Counter[str]) -> Record | Reject:
+    """Return the record, perhaps masked, or the Reject it becomes.
+
+    mode: REPORT, MASK or DROP.   found: counts findings of patients' data by kind.
+    """
+    from medtune.data.privacy.scanner import scan_record  # its library loads slowly
+
+    kinds = scan_record(record)
+    found.update(kinds)
+    if not kinds or mode == REPORT:
+        return record
+    if mode == DROP:
+        message = f"expected no patients' data, found {', '.join(sorted(kinds))}; remove it."
+        return Reject(record.source, PATIENTS_DATA, message)
+    masked = masked_record(record)
+    if isinstance(masked, PreferencePair) and masked.chosen == masked.rejected:
+        message = "with patients' data masked, the chosen answer equals the rejected one."
+        return Reject(record.source, EQUAL_WHEN_MASKED, message)
+    return masked
+
+
+def gate_of(arguments: ScreeningArguments) -> ContaminationGate | None:
+    """Return the gate for the evaluation files, None without any."""
+    if not arguments.eval_files:
+        return None
+    settings = GateSettings(max_contaminated_percentage=arguments.max_contaminated_percentage)
+    return ContaminationGate.from_files(arguments.eval_files, settings)
+
+
+def contaminated(record: Record, matches: list[Match]) -> Reject:
+    """Return the Reject of a record that holds evaluation items."""
+    message = f"holds the evaluation item at {matches[0].eval_source} ({MATCHES_FILE})."
+    return Reject(record.source, CONTAMINATED, message)
 
 
 def screen(data: Loaded[RecordT], arguments: ScreeningArguments) -> ContaminationReport | None:

@@ -96,9 +96,7 @@ def opened(path: Path) -> TextIO:
 
 def check_folders(files: list[Path], output: Path) -> None:
     """Raise ConfigError if the output would be read as input, or holds what is not ours."""
-    target = output.resolve()
-    if any(file.resolve().is_relative_to(target) for file in files):
-        raise ConfigError(f"--output {output}: expected another folder than that of the input.")
+    check_apart(files, output)
     if output.exists() and not output.is_dir():
         raise ConfigError(f"--output {output}: expected a folder, found a file.")
     found = list(output.iterdir()) if output.exists() else []
@@ -107,6 +105,13 @@ def check_folders(files: list[Path], output: Path) -> None:
             f"--output {output}: expected an empty folder or one that this program wrote, found "
             "other files; name another."
         )
+
+
+def check_apart(files: list[Path], output: Path) -> None:
+    """Raise ConfigError if the output would be read as input."""
+    target = output.resolve()
+    if any(file.resolve().is_relative_to(target) for file in files):
+        raise ConfigError(f"--output {output}: expected another folder than that of the input.")
 
 
 def items_of(path: Path, form: FileForm, formats: FormatOptions) -> Iterator[Record | Reject]:
@@ -174,8 +179,9 @@ class Writer:
                 f"{self.report.files[0].path}: expected usable rows, found none of {rows:,} rows "
                 f"({shown}); {REJECTS} names each."
             )
-        for part in PARTS:
-            if not self.report.parts[part] and getattr(self.arguments, f"{part}_percentage", 100):
+        shares = (self.arguments.validation_percentage, self.arguments.test_percentage)
+        for part, share in zip(PARTS[1:], shares, strict=True):
+            if share and not self.report.parts[part]:
                 logger.warning("%s.jsonl has no rows: too few questions for its percentage", part)
         kinds = Counter(file.kind for file in self.report.files if file.rows_kept)
         if len(kinds) > 1:

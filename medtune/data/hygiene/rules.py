@@ -233,6 +233,15 @@ def check_row(record: Record, texts: Texts, options: HygieneOptions) -> int:
     return sum(BITS[rule] for rule, is_so in found.items() if is_so and options.is_applied(rule))
 
 
+def reject_row(record: Record, options: HygieneOptions) -> Reject | None:
+    """Return the Reject of a record that a rule drops for itself, None for one to keep."""
+    found = check_row(record, texts_of(record), options)
+    for rule, message in RULES.items():
+        if rule in options.drop and found & BITS[rule]:
+            return Reject(record.source, rule, message.format(first="", limits=options))
+    return None
+
+
 def group_searches(
     columns: dict[str, np.ndarray], signatures: Signatures, options: HygieneOptions
 ) -> dict[str, Callable[[np.ndarray], Found]]:
