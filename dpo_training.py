@@ -18,7 +18,8 @@ from medtune.models.families import family_of
 from medtune.models.loading import load_tokenizer
 from medtune.parsing import parse_arguments
 from medtune.training.progress import show_sample
-from medtune.training.runner import run_training, start_run
+from medtune.training.runner import run_training
+from medtune.training.starting import start_run
 from medtune.training.trainers import build_preference_trainer
 
 

@@ -16,7 +16,8 @@ from medtune.models.adapters import load_trainable_model
 from medtune.models.loading import load_tokenizer
 from medtune.parsing import parse_arguments
 from medtune.training.progress import show_sample
-from medtune.training.runner import run_training, start_run
+from medtune.training.runner import run_training
+from medtune.training.starting import start_run
 from medtune.training.trainers import build_language_model_trainer
 
 

@@ -22,6 +22,7 @@ from medtune.arguments import (
     BlockArguments,
     DataArguments,
     ModelArguments,
+    RunArguments,
     SpeedArguments,
     StageArguments,
     TrainingT,
@@ -115,15 +116,16 @@ def parse_arguments(
     of the wrong type, clashing options, a configuration file that cannot be read.
     """
     groups: list[type] = [
-        ModelArguments, DataArguments, AdapterArguments, SpeedArguments, training_type,
+        ModelArguments, DataArguments, AdapterArguments, SpeedArguments, RunArguments,
+        training_type,
     ]  # fmt: skip
-    model, data, adapter, speed, training, *blocks = parse_into(
+    model, data, adapter, speed, run, training, *blocks = parse_into(
         argv, groups + [BlockArguments] * with_blocks, DEFAULTS
     )
     if training.output_dir == NO_OUTPUT_DIR:
         raise ConfigError("--output_dir: expected the folder to write to, found none.")
     check_precision(training)
-    return StageArguments(model, data, adapter, speed, training, *blocks)
+    return StageArguments(model, data, adapter, speed, training, run, *blocks)
 
 
 def parse_into(argv: list[str], groups: list[type], defaults: dict[str, Any]) -> tuple[Any, ...]:

@@ -369,7 +369,7 @@ def test_every_declared_option_is_read() -> None:
         for group in classes
         if group is not StageArguments
         for field in fields(group)
-        if not re.search(rf"\b(arguments(\.\w+)?|blocks|speed)\.{field.name}\b", text)
+        if not re.search(rf"\b(arguments(\.\w+)?|blocks|speed|options)\.{field.name}\b", text)
     ]
 
     assert {*STAGE_CLASSES, MergeArguments} <= set(classes)

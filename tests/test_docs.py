@@ -20,6 +20,7 @@ from medtune.arguments import (
     DataArguments,
     MergeArguments,
     ModelArguments,
+    RunArguments,
     SpeedArguments,
 )
 from medtune.data.curation.options import PrepareArguments
@@ -56,14 +57,14 @@ RUN_FILES = {
     "ledger.json", "lineage.json", "merge_report.json", "metrics.jsonl", "model.safetensors",
     "rejects.jsonl", "tokenizer.json", "tokenizer_config.json", "train_results.json",
     "training_loss.png", "train.jsonl", "validation.jsonl", "test.jsonl", "report.json",
-    "card.html", "matches.jsonl", "reported.jsonl",
+    "card.html", "matches.jsonl", "reported.jsonl", "events.jsonl", "MANIFEST.json",
 }  # fmt: skip
 SUFFIX = re.compile(r"[\w*]\.(py|sh|md|ya?ml|json|jsonl|toml|txt|png|jinja|safetensors)$")
 FLAG = re.compile(r"(?<![\w-])--([A-Za-z][\w-]*)")
 COMMAND = re.compile(r"(?:[A-Z_]+=\S+ )*(?:bash|python) ")
 VARIABLE = re.compile(r"[A-Z][A-Z_]{2,}")
 
-STAGE = [ModelArguments, DataArguments, AdapterArguments, SpeedArguments]
+STAGE = [ModelArguments, DataArguments, AdapterArguments, SpeedArguments, RunArguments]
 GROUPS: dict[str, list[type]] = {
     "pretraining.py": [*STAGE, SFTConfig, BlockArguments],
     "supervised_finetuning.py": [*STAGE, SFTConfig],
@@ -351,10 +352,11 @@ def names_in(cell: str) -> list[str]:
 
 
 def test_inputs_of_a_lineage_are_documented() -> None:
-    inputs = describe_inputs("pretraining", {}, {}, {})
+    inputs = describe_inputs("pretraining", {}, {}, {}, {})
 
     documented = first_cells("lineage.json")
-    assert {f"inputs.{key}" for key in inputs} | {"code", "outputs"} == documented
+    beside = {"run_id", "changes", "code", "outputs"}
+    assert {f"inputs.{key}" for key in inputs} | beside == documented
 
 
 def test_keys_of_a_ledger_are_documented() -> None:

@@ -18,7 +18,7 @@ from medtune.arguments.data import (
 )
 from medtune.arguments.merge import MergeArguments
 from medtune.arguments.model import AUTO, CHATGLM, AdapterArguments, ModelArguments
-from medtune.arguments.stage import SpeedArguments, StageArguments, TrainingT
+from medtune.arguments.stage import RunArguments, SpeedArguments, StageArguments, TrainingT
 
 __all__ = [
     "AUTO",
@@ -34,6 +34,7 @@ __all__ = [
     "FormatArguments",
     "MergeArguments",
     "ModelArguments",
+    "RunArguments",
     "ScreeningArguments",
     "SpeedArguments",
     "StageArguments",

@@ -39,6 +39,45 @@ class SpeedArguments:
             )
 
 
+@dataclass
+class RunArguments:
+    """How a run is continued and when it is ended; none of this changes what is learnt."""
+
+    resume: str = field(
+        default="auto",
+        metadata={
+            "help": "auto: from the newest checkpoint that is whole; never: refuse a folder that "
+            "has any; or a checkpoint folder of this run."
+        },
+    )
+    allow_change: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Options that may differ from those that the run was begun with."},
+    )
+    hang_timeout_s: float = field(
+        default=1800.0,
+        metadata={"help": "End a process that has ended no step for so many seconds; 0: never."},
+    )
+    max_skipped_steps: int = field(
+        default=3,
+        metadata={
+            "help": "End the run after so many steps in a row without a finite loss and gradient; "
+            "a single one is left out and recorded."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse limits that end every run."""
+        if self.hang_timeout_s < 0:
+            raise ConfigError(
+                f"--hang_timeout_s: expected 0 or more seconds, found {self.hang_timeout_s:g}."
+            )
+        if self.max_skipped_steps < 1:
+            raise ConfigError(
+                f"--max_skipped_steps: expected 1 or more, found {self.max_skipped_steps}."
+            )
+
+
 TrainingT = TypeVar("TrainingT", bound=TrainingArguments)
 
 
@@ -51,11 +90,12 @@ class StageArguments(Generic[TrainingT]):
     adapter: AdapterArguments
     speed: SpeedArguments
     training: TrainingT
+    run: RunArguments = field(default_factory=RunArguments)
     blocks: BlockArguments = field(default_factory=BlockArguments)
 
     def to_dict(self) -> dict[str, Any]:
         """Return every resolved option as flat, YAML-ready values (secrets left out)."""
-        groups = (self.model, self.data, self.adapter, self.speed, self.blocks)
+        groups = (self.model, self.data, self.adapter, self.speed, self.blocks, self.run)
         flat = {f.name: getattr(g, f.name) for g in groups if g for f in fields(g)}
         training = self.training.to_dict()
         for secret in ("hub_token", "push_to_hub_token"):

@@ -39,6 +39,27 @@ class CheckpointError(MedtuneError):
     exit_code = 2
 
 
+class NonFiniteError(MedtuneError):
+    """Loss or gradient is no number, step after step."""
+
+    exit_code = 3
+
+
+class DiskError(MedtuneError):
+    """The disk has no room; the message says how much is needed and how much there is."""
+
+    exit_code = 4
+
+
+class Interrupted(MedtuneError):
+    """A signal ended the run after a checkpoint; the same command continues it."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        """Leave as a shell reports the signal: 130 or 143."""
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
+
+
 def run_script(main: Callable[[list[str]], None]) -> NoReturn:
     """Run `main(argv)` and leave with the exit code that its outcome deserves.
 

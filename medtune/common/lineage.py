@@ -14,6 +14,10 @@ from medtune.common.files import read_json, sha256_of_file, sha256_of_json, writ
 
 LINEAGE_FILE = "lineage.json"
 COMPLETE_FILE = "COMPLETE"
+TEMPLATE_FILE = "chat_template.jinja"
+TOKENIZER_PATTERNS = (
+    "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt",
+)  # fmt: skip
 WEIGHT_PATTERNS = ("*.safetensors", "config.json", "adapter_config.json")
 
 
@@ -32,6 +36,20 @@ def describe_weights(folder: str | Path) -> dict[str, Any]:
         "path": str(folder),
         "sha256": sha256_of_json(hashes),
         "parent": sha256_of_file(lineage) if lineage.exists() else None,
+    }
+
+
+def describe_tokenizer(folder: str | Path) -> dict[str, str | None]:
+    """Return the SHA-256 over a tokenizer's files and over its chat template; null for hub names.
+
+    Templates of older checkpoints stand in tokenizer_config.json and count there.
+    """
+    path = Path(folder)
+    files = sorted({file for pattern in TOKENIZER_PATTERNS for file in path.glob(pattern)})
+    template = path / TEMPLATE_FILE
+    return {
+        "files": sha256_of_json({f.name: sha256_of_file(f) for f in files}) if files else None,
+        "chat_template": sha256_of_file(template) if template.is_file() else None,
     }
 
 

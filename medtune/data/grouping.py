@@ -87,6 +87,11 @@ class BlockCutter:
                 full += self.rest()
         return full
 
+    @property
+    def is_empty(self) -> bool:
+        """True if no block is open."""
+        return not self._open["input_ids"]
+
     def rest(self) -> list[Row]:
         """Return the block that is not full, if there is one, and begin another."""
         row, self._open = self._open, {"input_ids": [], "labels": [], "seq_lengths": []}

@@ -12,7 +12,7 @@ import numpy as np
 from datasets import Dataset, concatenate_datasets
 
 from medtune.common.log import logger
-from medtune.data.rows import Rows, row_lengths
+from medtune.data.rows import SOURCE, Rows, row_lengths
 
 MANY_PASSES = 4  # repeated more often, text teaches little more (Muennighoff et al. 2023)
 
@@ -50,8 +50,12 @@ def mix_rows(rows: Rows, percentages: dict[str, float], seed: int) -> Rows:
                 part["passes"],
             )
     rows.ledger["epoch"] = {"rows": num_rows, "tokens": num_tokens, "mix": mix}
-    if mix:
-        rows.train = concatenate_datasets(parts)
+    train = concatenate_datasets(parts) if mix else rows.train
+    if SOURCE in train.column_names:
+        rows.sources = train.select_columns(SOURCE)
+        train = train.remove_columns(SOURCE)
+        rows.validation = rows.validation.remove_columns(SOURCE)
+    rows.train = train
     return rows
 
 

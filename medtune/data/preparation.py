@@ -33,7 +33,7 @@ from medtune.data.rendering import (
     cut_pair,
 )
 from medtune.data.row_cache import cached_rows, write_facts
-from medtune.data.rows import Row, Rows, RowWriter, file_of_part
+from medtune.data.rows import SOURCE, Row, Rows, RowWriter, file_of_part
 from medtune.data.screening import screen
 
 NO_ROOM = "prompt_over_max_length"
@@ -115,20 +115,25 @@ def write_blocks(
 ) -> None:
     """Write the documents of all parts as blocks."""
     cutters = {part: BlockCutter(block_size) for part in data.parts.values()}
+    sources: dict[int, list[int]] = {part: [] for part in cutters}  # of the block that is open
     with open_writers(data, folder) as writers:
-        texts = (([r.text for r in b.records], b.places) for b in batches_of(data.records()))
-        for documents, places in tokenize_batches(texts, tokenizer):
-            for place, document in zip(places, documents, strict=True):
+        batches = (([r.text for r in b.records], b) for b in batches_of(data.records()))
+        for documents, batch in tokenize_batches(batches, tokenizer):
+            for place, record, document in zip(batch.places, batch.records, documents, strict=True):
                 part = int(data.part_of[place])
                 cutter = cutters[part]
                 num_pieces = cutter.num_pieces
+                where = [data.file_of(place), record.source.line]
                 for row in cutter.add(document):
-                    writers[part].add(row)
+                    writers[part].add({**row, SOURCE: [*sources[part], *where]})
+                    sources[part] = []
+                if not cutter.is_empty:
+                    sources[part] += where
                 num_supervised = len(document) - (cutter.num_pieces - num_pieces)
                 count_tokens(tokens_of(data, place), len(document), len(document), num_supervised)
         for part, cutter in cutters.items():
             for row in cutter.rest():
-                writers[part].add(row)
+                writers[part].add({**row, SOURCE: sources[part]})
 
 
 def write_conversations(
@@ -174,7 +179,8 @@ def write_rendered(
                 if row is None:
                     data.leave_out(place, Reject(record.source, NO_ROOM, message))
                 else:
-                    writers[int(data.part_of[place])].add(row)
+                    source = [data.file_of(place), record.source.line]
+                    writers[int(data.part_of[place])].add({**row, SOURCE: source})
     for name, num_rows in data.num_rows.items():
         if not num_rows:
             raise DataError(

@@ -109,6 +109,7 @@ def write_facts(
         "ledger": ledger_of(data, contamination),
         "rejects": [reject.to_dict() for reject in data.rejects],
         "turn_ends": sorted(turn_ends),
+        "file_names": [str(file) for file in data.files],
         "parts": {name: file_of_part(part) for name, part in data.parts.items()},
         "matches": contamination and [match.to_dict() for match in contamination.matches],
     }
@@ -128,7 +129,7 @@ def read_entry(folder: Path) -> Rows | None:
         return None
     rejects = [Reject.from_dict(reject) for reject in facts["rejects"]]
     train, validation = (parts.pop(name) for name in PARTS)
-    facts = {name: facts[name] for name in ("ledger", "turn_ends", "matches")}
+    facts = {name: facts[name] for name in ("ledger", "turn_ends", "matches", "file_names")}
     return Rows(train, validation, rejects=rejects, mixed=parts, **facts)
 
 

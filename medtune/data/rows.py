@@ -14,6 +14,7 @@ from medtune.data.parts import TRAIN, VALIDATION, Reject
 
 BATCH_ROWS = 1000
 ROWS_AT_A_TIME = 10_000
+SOURCE = "source"  # of a row: pairs of a file's place in `file_names` and a line
 ID_COLUMNS = {"input_ids", "prompt_ids", "chosen_ids", "rejected_ids"}
 Row = dict[str, list[int]]
 
@@ -22,7 +23,8 @@ Row = dict[str, list[int]]
 class Rows:
     """What a trainer reads: tokenised and masked rows of the parts, and how they came about.
 
-    mixed: the rows of each folder that is mixed in.   turn_ends: the control tokens that end
+    sources: of each training row, where it was read.   mixed: the rows of each folder that is
+    mixed in.   turn_ends: the control tokens that end
     replies.   matches: which rows held which evaluation items, None if none were given.
     """
 
@@ -33,6 +35,16 @@ class Rows:
     turn_ends: list[int] = field(default_factory=list)
     mixed: dict[str, Dataset] = field(default_factory=dict)
     matches: list[dict[str, Any]] | None = None
+    sources: Dataset | None = None
+    file_names: list[str] = field(default_factory=list)
+
+    def source_of(self, row: int) -> str:
+        """Return where a training row was read: `file:line`, of a block that of each document."""
+        if self.sources is None:
+            return f"row {row}"
+        pairs = self.sources[row][SOURCE]
+        places = zip(pairs[::2], pairs[1::2], strict=True)
+        return ", ".join(f"{self.file_names[file]}:{line}" for file, line in places)
 
 
 class RowWriter:

@@ -5,9 +5,11 @@ base, data), so a folder of another run is recognised and never continued or ove
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import yaml
 
@@ -20,16 +22,24 @@ from medtune.common.files import (
     write_lines,
     write_text,
 )
-from medtune.common.lineage import LINEAGE_FILE, describe_code, is_complete, mark_complete
+from medtune.common.lineage import (
+    LINEAGE_FILE,
+    describe_code,
+    is_complete,
+    mark_complete,
+    read_lineage,
+)
 from medtune.data.contamination.report import MATCHES_FILE
 from medtune.data.rows import Rows
+from medtune.training.checkpoints.exactness import CHANGEABLE
 
 # Options that change what is shown or where, not what is learnt.
 NOT_COMPARED = {
     "output_dir", "logging_steps", "logging_first_step", "disable_tqdm", "report_to", "run_name",
     "log_level", "log_level_replica", "dataloader_num_workers", "dataset_num_proc", "ddp_timeout",
     "save_total_limit", "resume_from_checkpoint", "local_rank", "cache_dir",
-    "gradient_checkpointing", "activation_checkpointing",
+    "gradient_checkpointing", "activation_checkpointing", "save_steps", "save_strategy",
+    "resume", "allow_change", "hang_timeout_s", "max_skipped_steps",
 }  # fmt: skip
 
 
@@ -37,39 +47,48 @@ NOT_COMPARED = {
 class RunFolder:
     """One training run on disk.
 
-    inputs: stage, options, base and data, with hashes: what makes this run this run.
+    inputs: stage, options, base, tokenizer and data, with hashes: what makes this run this run.
+    run_id: of the run that the folder holds, in each of its checkpoints; "" before `open`.
+    changes: what was allowed to differ from the start of the run, "name: before -> now".
     """
 
     path: Path
     inputs: dict[str, Any]
     arguments: dict[str, Any] = field(default_factory=dict)
+    run_id: str = ""
+    changes: list[str] = field(default_factory=list)
 
-    def status(self) -> str:
+    def status(self, allowed: Sequence[str] = ()) -> str:
         """Return "new", "resume" or "complete".
 
+        allowed: names of options that may differ.
         Raises ConfigError if the folder holds something else, naming what differs.
         """
-        if not self.path.exists() or not any(self.path.iterdir()):
+        # What begins with a dot is a file that was being written when the process was killed.
+        if not self.path.exists() or all(p.name.startswith(".") for p in self.path.iterdir()):
             return "new"
         if not (self.path / LINEAGE_FILE).exists():
             raise ConfigError(
                 f"--output_dir {self.path}: expected an empty folder or an earlier run of this "
                 "command, found other files; name another folder."
             )
-        before = read_json(self.path / LINEAGE_FILE).get("inputs", {})
-        differences = list(find_differences(before, self.inputs))
-        if differences:
-            shown = "\n  ".join(differences[:10])
+        before = read_json(self.path / LINEAGE_FILE)
+        self.run_id = before.get("run_id", "")
+        differences = find_differences(before.get("inputs", {}), self.inputs)
+        self.changes = [line for line in differences if name_of(line) in allowed]
+        if refused := [line for line in differences if line not in self.changes]:
+            shown = "\n  ".join(refused[:10])
             raise ConfigError(
                 f"--output_dir {self.path}: expected an empty folder or an earlier run of this "
                 f"command, found another run. It differs in (there -> now):\n  {shown}\n"
-                "Name another --output_dir, or remove that folder."
+                f"{way_out(refused, self.path)}"
             )
         return "complete" if is_complete(self.path) else "resume"
 
     def open(self, rows: Rows) -> None:
         """Write what is known before training: lineage (inputs), options, ledger, rejects."""
         self.path.mkdir(parents=True, exist_ok=True)
+        self.run_id = self.run_id or uuid4().hex
         self._write_lineage({})
         text = yaml.safe_dump(self.arguments, allow_unicode=True, sort_keys=True)
         write_text(self.path / "arguments.yaml", text)
@@ -88,19 +107,25 @@ class RunFolder:
         self._write_lineage({file.name: sha256_of_file(file) for file in weights})
         mark_complete(self.path, stage=self.inputs["stage"], **facts)
 
-    def newest_checkpoint(self) -> str | None:
-        """Return the checkpoint folder with the highest step that was written to its end."""
-        found = [path.parent for path in self.path.glob("checkpoint-*/trainer_state.json")]
-        newest = max(found, key=lambda path: int(path.name.split("-")[1]), default=None)
-        return str(newest) if newest else None
-
     def _write_lineage(self, outputs: dict[str, str]) -> None:
-        value = {"inputs": self.inputs, "code": describe_code(), "outputs": outputs}
+        before = read_lineage(self.path) or {}
+        changes = [line for line in self.changes if line not in before.get("changes", [])]
+        value = {
+            "run_id": self.run_id,
+            "inputs": self.inputs,
+            "changes": before.get("changes", []) + changes,
+            "code": describe_code(),
+            "outputs": outputs,
+        }
         write_json(self.path / LINEAGE_FILE, value)
 
 
 def describe_inputs(
-    stage: str, arguments: dict[str, Any], base: dict[str, Any], data: dict[str, str]
+    stage: str,
+    arguments: dict[str, Any],
+    base: dict[str, Any],
+    tokenizer: dict[str, Any],
+    data: dict[str, str],
 ) -> dict[str, Any]:
     """Return what makes a run this run, as its folder remembers it."""
     compared = {name: value for name, value in arguments.items() if name not in NOT_COMPARED}
@@ -109,8 +134,29 @@ def describe_inputs(
         "stage": stage,
         "options": compared,
         "base": base,
+        "tokenizer": tokenizer,
         "data": data,
     }
+
+
+def name_of(difference: str) -> str:
+    """Return the option that a line of find_differences is about. Example: learning_rate"""
+    return difference.partition(":")[0].removeprefix("options.")
+
+
+def way_out(differences: list[str], path: Path) -> str:
+    """Return what a user can do who wants to go on with these differences."""
+    names = [name_of(line) for line in differences]
+    words = []
+    if changeable := [name for name in names if name in CHANGEABLE]:
+        words.append(f"To go on with them: --allow_change {' '.join(changeable)}.")
+    if "num_processes" in names:
+        words.append(
+            "With another number of processes each step has other rows: start as many as before, "
+            f"or begin a new run with --peft_path {path}/checkpoint-STEP."
+        )
+    words.append("Name another --output_dir, or remove that folder.")
+    return " ".join(words)
 
 
 def find_differences(before: Any, now: Any, name: str = "") -> list[str]:

@@ -1,87 +1,33 @@
 """The steps that every stage shares: start the run, then train, save, evaluate and close it."""
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
-from transformers import PrinterCallback, ProgressCallback, TrainingArguments, set_seed
+from transformers import (
+    PrinterCallback,
+    ProgressCallback,
+    TrainerCallback,
+)
+from transformers.integrations import TensorBoardCallback
 
-from medtune.arguments import StageArguments
-from medtune.common.errors import MedtuneError
+from medtune.common.errors import Interrupted
 from medtune.common.files import write_json
-from medtune.common.lineage import describe_data, describe_weights
 from medtune.common.log import is_main_process, logger
-from medtune.data.loading import data_files
 from medtune.data.rows import Rows
 from medtune.models.adapters import count_parameters
-from medtune.models.loading import resolve_model
+from medtune.training.checkpoints.saving import Cadence
+from medtune.training.guards.board import Board
+from medtune.training.guards.disk import check_room, final_bytes
+from medtune.training.guards.finite import FiniteGuard
+from medtune.training.guards.hang import HangWatch
+from medtune.training.guards.memory import LongestBatch, is_out_of_memory, out_of_memory
+from medtune.training.guards.signals import StopOnSignal
 from medtune.training.progress import Progress, draw_curve
-from medtune.training.run_folder import RunFolder, describe_inputs
+from medtune.training.starting import Run, begin
 from medtune.training.trainers import LanguageModelTrainer, PreferenceTrainer
 
 EVAL_KEYS = ("eval_loss", "eval_perplexity", "eval_num_tokens", "eval_rewards/accuracies")
-
-
-@dataclass
-class Run:
-    """A started run: its folder and whether it goes on from a checkpoint."""
-
-    folder: RunFolder
-    is_resumed: bool
-    started: float  # time.monotonic()
-
-
-def start_run(stage: str, arguments: StageArguments[Any]) -> Run:
-    """Seed everything, check the output folder and say what is about to happen.
-
-    A run that is already complete ends the program with exit code 0.
-    Raises ConfigError or CheckpointError before anything is written.
-    """
-    set_seed(arguments.training.seed)
-    join_deepspeed(arguments.training)
-    options = arguments.to_dict()
-    base = resolve_model(arguments.model.model_name_or_path)
-    status: list[Any] = [None, None]
-    if is_main_process():
-        try:
-            weights = describe_weights(base)
-            if arguments.adapter.peft_path:
-                weights["adapter"] = describe_weights(arguments.adapter.peft_path)
-            data = describe_data(data_files(arguments.data))
-            inputs = describe_inputs(stage, options, weights, data)
-            folder = RunFolder(Path(arguments.training.output_dir), inputs, options)
-            status = [folder.status(), inputs]
-        except MedtuneError as error:
-            status = [error, None]
-    if PartialState().num_processes > 1:
-        broadcast_object_list(status)
-    if isinstance(status[0], MedtuneError):
-        raise status[0]
-    folder = RunFolder(Path(arguments.training.output_dir), status[1], options)
-    if status[0] == "complete":
-        logger.info("%s is complete: nothing to do", folder.path)
-        PartialState().destroy_process_group()
-        raise SystemExit(0)
-    device = "GPU" if torch.cuda.is_available() and not arguments.training.use_cpu else "CPU"
-    logger.info(
-        "%s: %s -> %s, on %s %s", stage, base, folder.path, PartialState().num_processes, device
-    )
-    return Run(folder, is_resumed=status[0] == "resume", started=time.monotonic())
-
-
-def join_deepspeed(training: TrainingArguments) -> None:
-    """Tell DeepSpeed of the processes that are there; on a CPU the trainer's config does not.
-
-    ZeRO-3 shards the model while it is loaded, and would take each process for the only one.
-    """
-    if training.deepspeed and training.use_cpu and PartialState().num_processes > 1:
-        import deepspeed  # slow to import, and needed here alone
-
-        deepspeed.init_distributed(dist_backend="gloo", auto_mpi_discovery=False)
 
 
 def run_training(
@@ -93,22 +39,34 @@ def run_training(
     """Train (from the newest checkpoint if there is one), save, evaluate, draw, mark complete.
 
     stop_token_ids: what generation shall stop at from now on; None keeps the model's own.
+    Raises Interrupted after a signal, NonFiniteError, DiskError.
     """
     folder = run.folder
-    if is_main_process():
-        folder.open(rows)
-    trainer.accelerator.wait_for_everyone()
-    prepare_callbacks(trainer, folder.path)
+    checkpoint = begin(run, trainer, rows)
+    signals = prepare_callbacks(run, trainer, rows)
     log_plan(trainer, rows.ledger)
-    checkpoint = folder.newest_checkpoint() if run.is_resumed else None
-    if checkpoint:
-        logger.info("continuing from %s", checkpoint)
-    result = trainer.train(resume_from_checkpoint=checkpoint)
+    try:
+        result = trainer.train(resume_from_checkpoint=checkpoint)
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise out_of_memory(trainer, error) from error
+        raise
+    if signals.received:
+        trainer.accelerator.wait_for_everyone()
+        raise Interrupted(
+            f"interrupted after step {result.global_step}, with a checkpoint: run the same command "
+            "again to continue",
+            signals.received,
+        )
+    totals = trainer.totals()
     train_results = {
         **result.metrics,
+        "train_loss": mean_loss(trainer.state.log_history),
+        "train_runtime": totals["seconds"],
         "steps": result.global_step,
-        "num_tokens": trainer.total_tokens_seen(),
+        "num_tokens": totals["num_tokens"],
     }
+    check_final_room(trainer, folder.path)
     trainer.save_model()  # on every process: under ZeRO-3 it gathers
     eval_results = last_evaluation(trainer)
     if is_main_process():
@@ -119,6 +77,18 @@ def run_training(
     # Without this, processes that leave at different times abort each other.
     trainer.accelerator.wait_for_everyone()
     trainer.accelerator.end_training()
+
+
+def check_final_room(trainer: Any, folder: Path) -> None:
+    """Raise DiskError if the result does not fit."""
+    if is_main_process():
+        check_room(folder, final_bytes(trainer.model), "the result")
+
+
+def mean_loss(history: list[dict[str, Any]]) -> float | None:
+    """Return the mean of all training losses that were logged, also before an interruption."""
+    losses = [entry["loss"] for entry in history if "loss" in entry]
+    return sum(losses) / len(losses) if losses else None
 
 
 def write_results(run: Run, train_results: dict[str, Any], eval_results: dict[str, float]) -> None:
@@ -139,11 +109,25 @@ def write_results(run: Run, train_results: dict[str, Any], eval_results: dict[st
     )
 
 
-def prepare_callbacks(trainer: Any, folder: Path) -> None:
-    """Put our progress lines in the place of the library's."""
-    for callback in (ProgressCallback, PrinterCallback):
+def prepare_callbacks(run: Run, trainer: Any, rows: Rows) -> StopOnSignal:
+    """Put our progress lines in the place of the library's and the guards before them."""
+    folder = run.folder.path
+    for callback in (ProgressCallback, PrinterCallback, TensorBoardCallback):
         trainer.remove_callback(callback)
-    trainer.add_callback(Progress(folder))
+    signals = StopOnSignal(folder)
+    callbacks: list[TrainerCallback] = [
+        Cadence(),
+        HangWatch(run.options.hang_timeout_s),
+        LongestBatch(trainer),
+        FiniteGuard(folder, trainer, rows, run.options.max_skipped_steps),
+        signals,
+        Progress(folder),
+    ]
+    if "tensorboard" in trainer.args.report_to:
+        callbacks.append(Board(folder))
+    for callback in callbacks:
+        trainer.add_callback(callback)
+    return signals
 
 
 def describe_steps(trainer: Any, num_tokens: int) -> str:

@@ -11,22 +11,20 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from torch.utils.data import DataLoader
 from transformers import EvalPrediction, PreTrainedTokenizerBase
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 from trl.trainer import dpo_trainer
 
-from medtune.arguments import SpeedArguments, StageArguments
+from medtune.arguments import StageArguments
 from medtune.data.grouping import fault_tolerance_data_collator
 from medtune.data.rows import Rows
 from medtune.models.adapters import TrainableModel
 from medtune.models.loading import resolve_model
+from medtune.training.checkpoints.saving import CommittedSaves
 from medtune.training.memory.recompute import settle_recompute
 from medtune.training.packed.install import make_fast
+from medtune.training.ready_rows import Batch, ReadyRows, take_num_tokens
 from medtune.training.reference import add_reference
-from medtune.training.token_batches import token_budget_loader
-
-Batch = dict[str, torch.Tensor]
 
 
 def token_weighted_metrics(prediction: EvalPrediction) -> dict[str, float]:
@@ -42,53 +40,6 @@ def token_weighted_metrics(prediction: EvalPrediction) -> dict[str, float]:
 def perplexity(loss: float) -> float:
     """Return exp(loss); infinity where that overflows."""
     return float(torch.tensor(loss, dtype=torch.float64).exp())
-
-
-class ReadyRows:
-    """What both trainers share: no second preparation, a token count, no model card."""
-
-    tokens_seen: torch.Tensor | int = 0  # this process, padding left out
-    speed: SpeedArguments
-
-    def get_train_dataloader(self) -> DataLoader:
-        """Return batches of rows or, with --tokens_per_batch, of tokens."""
-        if self.speed.tokens_per_batch is None:
-            return super().get_train_dataloader()  # type: ignore[misc]
-        rows = self.train_dataset  # type: ignore[attr-defined]
-        return token_budget_loader(rows, self.speed.tokens_per_batch, self)
-
-    def training_step(self, model: Any, inputs: Batch, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Count the batch's tokens, then do the trainer's own step."""
-        self.tokens_seen = self.tokens_seen + take_num_tokens(inputs)
-        return super().training_step(model, inputs, *args, **kwargs)  # type: ignore[misc]
-
-    def total_tokens_seen(self) -> int:
-        """Return the tokens trained on so far over all processes (call it on every one)."""
-        accelerator = self.accelerator  # type: ignore[attr-defined]
-        count = torch.as_tensor(self.tokens_seen, device=accelerator.device)
-        return int(accelerator.reduce(count.clone()))
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log `num_tokens` as counted here: TRL counts only the first row of packed blocks."""
-        metrics = self._metrics  # type: ignore[attr-defined]
-        metrics["eval"].pop("num_tokens", None)  # it would hide the count of evaluated tokens
-        metrics["eval"].pop("entropy", None)  # a by-product of the gradient: see head.py
-        if "loss" in logs:
-            metrics["train"]["num_tokens"] = [self.total_tokens_seen()]
-        super().log(logs, start_time)  # type: ignore[misc]
-
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """Write no card: what a run folder holds is documented in docs/run_folder.md."""
-
-    def _prepare_dataset(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
-        return dataset
-
-
-def take_num_tokens(inputs: Batch) -> torch.Tensor:
-    """Return the number of real tokens in a batch, and remove the collator's count from it."""
-    if "num_tokens" in inputs:
-        return inputs.pop("num_tokens").sum()
-    return inputs["attention_mask"].sum()
 
 
 def num_pairs_in(inputs: Batch) -> int:
@@ -107,7 +58,7 @@ def without_weight_hash() -> Iterator[None]:
         dpo_trainer.hash_module = original
 
 
-class LanguageModelTrainer(ReadyRows, SFTTrainer):
+class LanguageModelTrainer(ReadyRows, CommittedSaves, SFTTrainer):
     """SFTTrainer for pretraining and fine-tuning rows (input_ids, labels, [seq_lengths])."""
 
     def __init__(self, arguments: StageArguments[SFTConfig], **kwargs: Any) -> None:
@@ -128,7 +79,7 @@ class LanguageModelTrainer(ReadyRows, SFTTrainer):
         return None, -outputs.log_probs.float().sum(1), outputs.label_mask.sum(1)
 
 
-class PreferenceTrainer(ReadyRows, DPOTrainer):
+class PreferenceTrainer(ReadyRows, CommittedSaves, DPOTrainer):
     """DPOTrainer for ready pairs (prompt_ids, chosen_ids, rejected_ids).
 
     Perplexity in its evaluation is the policy's on the chosen answers.

@@ -30,6 +30,7 @@ from medtune.arguments import (
     BlockArguments,
     DataArguments,
     ModelArguments,
+    RunArguments,
     SpeedArguments,
     StageArguments,
 )
@@ -147,13 +148,13 @@ def parse_options(argv: list[str], stage: str) -> tuple[MemoryArguments, StageAr
     """Return our own options and those of the stage. Raises ConfigError as the stages do."""
     groups: list[type] = [
         MemoryArguments, ModelArguments, DataArguments, AdapterArguments, SpeedArguments,
-        DPOConfig if stage == "dpo" else SFTConfig,
+        RunArguments, DPOConfig if stage == "dpo" else SFTConfig,
     ]  # fmt: skip
-    arguments, model, data, adapter, speed, training, *blocks = parse_into(
+    arguments, model, data, adapter, speed, run, training, *blocks = parse_into(
         argv, groups + [BlockArguments] * (stage == "pt"), PREDICTED
     )
     check_precision(training)
-    return arguments, StageArguments(model, data, adapter, speed, training, *blocks)
+    return arguments, StageArguments(model, data, adapter, speed, training, run, *blocks)
 
 
 def find_config(arguments: MemoryArguments, model: ModelArguments) -> PretrainedConfig:

@@ -1,0 +1,72 @@
+"""What a continued run needs to be the uninterrupted one, and what may change meanwhile."""
+
+from typing import Any
+
+from transformers import TrainingArguments
+
+from medtune.common.errors import ConfigError
+
+# Options of the trainers that a run cannot be continued with to the last bit.
+NOT_RESUMABLE: list[tuple[str, Any, str]] = [
+    ("train_sampling_strategy", "group_by_length", "sorted rows are sorted otherwise next time"),
+    ("ignore_data_skip", True, "rows that were trained on would come again"),
+    ("save_only_model", True, "without the optimizer's state nothing can be continued"),
+    ("sync_ref_model", True, "the changed reference is in no checkpoint"),
+    ("auto_find_batch_size", True, "it begins again at step 0 on weights that are trained"),
+    ("enable_jit_checkpoint", True, "it saves in the middle of a step; medtune handles signals"),
+    ("push_to_hub", True, "nothing is sent anywhere; upload a finished folder by hand"),
+]
+
+# Options that a running optimizer can take over, for --allow_change.
+CHANGEABLE = {
+    "learning_rate", "weight_decay", "max_grad_norm", "num_train_epochs", "max_steps",
+    "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "eval_strategy", "eval_steps",
+    "eval_on_start", "per_device_eval_batch_size",
+}  # fmt: skip
+
+
+def check_resumable(training: TrainingArguments) -> None:
+    """Raise ConfigError for an option with which a run could not be continued to the last bit."""
+    for name, value, reason in NOT_RESUMABLE:
+        if getattr(training, name, None) == value:
+            raise ConfigError(f"--{name} {value}: expected it left out: {reason}.")
+    if not training.accelerator_config.use_seedable_sampler:
+        raise ConfigError(
+            "--accelerator_config: expected use_seedable_sampler left out, found it false: the "
+            "order of the rows would be another one next time."
+        )
+    if training.resume_from_checkpoint is not None:
+        raise ConfigError(
+            "--resume_from_checkpoint: expected --resume with auto, never or a checkpoint folder."
+        )
+
+
+def check_changeable(names: list[str]) -> None:
+    """Raise ConfigError for a name of --allow_change that no running optimizer can take over."""
+    for name in names:
+        if name not in CHANGEABLE:
+            raise ConfigError(
+                f"--allow_change {name}: expected one of {', '.join(sorted(CHANGEABLE))}; with "
+                "anything else changed it is another run: name another --output_dir (and "
+                "--peft_path to begin with this run's adapter)."
+            )
+
+
+def apply_changes(trainer: Any) -> None:
+    """Give the options of now to an optimizer and a schedule that a checkpoint has brought back.
+
+    The schedule's form and length are those of now already; its base rate is the checkpoint's.
+    """
+    arguments, scheduler = trainer.args, trainer.lr_scheduler
+    scheduler.base_lrs = [arguments.learning_rate] * len(scheduler.base_lrs)
+    for group, factor in zip(trainer.optimizer.param_groups, factors_of(scheduler), strict=True):
+        group["initial_lr"] = arguments.learning_rate
+        group["lr"] = arguments.learning_rate * factor
+        if group["weight_decay"]:
+            group["weight_decay"] = arguments.weight_decay
+    scheduler._last_lr = [group["lr"] for group in trainer.optimizer.param_groups]
+
+
+def factors_of(scheduler: Any) -> list[float]:
+    """Return what each group's base rate is multiplied by at the present step."""
+    return [factor(scheduler.last_epoch) for factor in scheduler.lr_lambdas]

@@ -1,0 +1,67 @@
+"""How a trainer saves: room first, then everybody writes, then one commits and rotates."""
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from medtune.common.errors import DiskError
+from medtune.common.log import is_main_process
+from medtune.training.checkpoints.finding import remove_old
+from medtune.training.checkpoints.manifest import commit
+from medtune.training.guards.disk import check_room, checkpoint_bytes, is_disk_full, size
+
+
+class Cadence(TrainerCallback):
+    """Logs, evaluates and saves as often as the options of now say, not those of a checkpoint."""
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Set what the checkpoint's state has brought back."""
+        state.compute_steps(args, state.max_steps)
+
+
+class CommittedSaves:
+    """Makes the checkpoints of a trainer whole or not there. Comes before the trainer's class.
+
+    run_id: written into each manifest.   num_kept: checkpoints, None for all.
+    commit_seconds, commit_bytes: what committing has taken so far, on the main process.
+    """
+
+    run_id = ""
+    num_kept: int | None = None
+    commit_seconds = 0.0
+    commit_bytes = 0
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Save as the trainer does, then commit. Raises DiskError, with the partial files gone."""
+        state, accelerator = self.state, self.accelerator  # type: ignore[attr-defined]
+        folder = Path(self.args.output_dir)  # type: ignore[attr-defined]
+        checkpoint = folder / f"checkpoint-{state.global_step}"
+        num_bytes = checkpoint_bytes(self.model)  # type: ignore[attr-defined]
+        if is_main_process():
+            check_room(folder, num_bytes, f"checkpoint-{state.global_step}")
+        totals = self.totals()  # type: ignore[attr-defined] # of every process
+        try:
+            super()._save_checkpoint(model, trial)  # type: ignore[misc]
+            accelerator.wait_for_everyone()
+            if is_main_process():
+                started = time.monotonic()
+                facts = {"run_id": self.run_id, "step": state.global_step, **totals}
+                self.commit_bytes += commit(checkpoint, facts)
+                self.commit_seconds += time.monotonic() - started
+                remove_old(folder, self.num_kept, state.best_model_checkpoint)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            if not is_disk_full(error, folder, num_bytes):
+                raise
+            shutil.rmtree(checkpoint, ignore_errors=True)
+            raise DiskError(
+                f"{checkpoint}: expected room for it, found the disk full while it was written "
+                f"({error}): need about {size(num_bytes)}, have "
+                f"{size(shutil.disk_usage(folder).free)}. What there was of it is removed, the "
+                "checkpoint before it is kept. Make room and run the same command again."
+            ) from error
