@@ -2,23 +2,27 @@
 
     python -m tests.data.privacy_samples
 
-prints the two tables of docs/privacy.md. All numbers are generated and all sentences were written
-for this set. The patterns were mended until they found most of TEMPLATES, of which some have no
-word that a pattern knows; FRESH_TEMPLATES were written after that, and nothing was mended for them.
+prints the three tables of docs/privacy.md. All numbers are generated and all sentences were written
+for this set. The patterns were mended until they found most of TEMPLATES, and then, once
+FRESH_TEMPLATES had shown how little of other words they found, most of those. The sentences of
+privacy_held_out.py are for measuring alone: nothing is mended for them.
 """
 
 import random
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date, timedelta
+from math import nan
 from typing import NamedTuple
 
 from medtune.data.privacy.scanner import Finding, Kind, scan_text
+from tests.data.privacy_held_out import HELD_OUT_LOOK_ALIKES, HELD_OUT_TEMPLATES
 
 SEED = 20240611
 NUM_POSITIVES = 200  # sentences for each kind
+QQ = "qq"  # the key of sentences for a messenger's number
 NUM_LOOK_ALIKES = 24  # sentences for each template
 
 
@@ -38,11 +42,15 @@ class Score(NamedTuple):
 
     @property
     def precision(self) -> float:
-        return self.right / (self.right + self.wrong)
+        return divide(self.right, self.right + self.wrong)
 
     @property
     def recall(self) -> float:
-        return self.right / (self.right + self.missed)
+        return divide(self.right, self.right + self.missed)
+
+
+def divide(part: int, whole: int) -> float:
+    return part / whole if whole else nan
 
 
 def words(text: str) -> list[str]:
@@ -161,6 +169,12 @@ def make_email(rng: random.Random) -> str:
     hosts = ["163.com", "qq.com", "126.com", "mail.example.edu.cn", "example.org", "sina.com.cn"]
     address = rng.choice([name, digits(rng, 9)]) + "@" + rng.choice(hosts)
     return rng.choice([address, address, address, address.upper(), full_width(address)])
+
+
+def make_landline_number(rng: random.Random) -> str:
+    area = rng.choice(words("010 021 0571 0755 028 0931"))
+    number = str(rng.randint(2, 8)) + digits(rng, rng.choice([6, 7]) if len(area) > 3 else 7)
+    return rng.choice([f"{area}-{number}", f"({area}){number}", f"（{area}）{number}"])
 
 
 def make_messenger(rng: random.Random) -> str:
@@ -422,18 +436,28 @@ TEMPLATES = {
         送药上门：{value}
         密接者家住{value}，已转运
     """,
+    Kind.LANDLINE_NUMBER: """
+        家里电话{value}
+        联系电话：{value}
+        座机{value}，白天有人
+        患者家属电话 {value}
+        固定电话：{value}
+        打{value}找我妈
+        Tel: {value}
+        宅电{value}
+    """,
+    QQ: """
+        QQ{value}
+        扣扣：{value}，麻烦加一下
+        QQ号码为{value}。
+        QQ：{value}/请备注病友
+        QQ {value}
+        QQ联系{value}
+        我的qq号{value}
+        QQ号：{value}（工作时间在线）
+    """,
 }
-QQ_TEMPLATES = """
-    QQ{value}
-    扣扣：{value}，麻烦加一下
-    QQ号码为{value}。
-    QQ：{value}/请备注病友
-    QQ {value}
-    QQ联系{value}
-    我的qq号{value}
-    QQ号：{value}（工作时间在线）
-"""
-# Written after the patterns and never used to change them: the honest part of the measurement.
+# In words as far from those above as could be thought of.
 FRESH_TEMPLATES = {
     Kind.MOBILE_NUMBER: """
         复诊提醒请发我老公{value}
@@ -494,12 +518,19 @@ FRESH_TEMPLATES = {
         老家{value}，在外打工
         发病前一直住{value}
     """,
+    Kind.LANDLINE_NUMBER: """
+        手机不通就回电{value}
+        老人家里的号码是{value}
+        我家座机号为{value}，没有手机
+        拨{value}能找到孩子奶奶
+    """,
 }
 MAKERS: dict[Kind, Callable[[random.Random], str]] = {
     Kind.MOBILE_NUMBER: make_mobile_number,
     Kind.IDENTITY_NUMBER: make_identity_number,
     Kind.BANK_CARD: make_bank_card,
     Kind.EMAIL: make_email,
+    Kind.LANDLINE_NUMBER: make_landline_number,
     Kind.MESSENGER: make_messenger,
     Kind.RECORD_NUMBER: make_record_number,
     Kind.NAME: make_name,
@@ -526,16 +557,14 @@ def fill(rng: random.Random, template: str) -> str:
     return re.sub(r"\{([a-z_0-9-]+)\}", value_of, template)
 
 
-def positives(
-    rng: random.Random, kind: Kind, sentences: dict[Kind, str] = TEMPLATES
-) -> list[Sample]:
+def positives(rng: random.Random, kind: Kind, sentences: Mapping[str, str]) -> list[Sample]:
     """NUM_POSITIVES sentences with one value of a kind each."""
     samples = []
     for _ in range(NUM_POSITIVES):
         value, templates = MAKERS[kind](rng), sentences[kind]
         is_number = kind is Kind.MESSENGER and value.isdigit()
-        if is_number and sentences is TEMPLATES and rng.random() < 0.8:
-            templates = QQ_TEMPLATES
+        if is_number and QQ in sentences and rng.random() < 0.8:
+            templates = sentences[QQ]
         before, after = rng.choice(lines_of(templates)).split("{value}")
         before, after = fill(rng, before), fill(rng, after)
         found = Finding(kind, len(before), len(before) + len(value))
@@ -642,23 +671,28 @@ LOOK_ALIKES = """
 """
 
 
-def look_alikes(rng: random.Random) -> list[Sample]:
+def look_alikes(rng: random.Random, templates: str = LOOK_ALIKES) -> list[Sample]:
     """NUM_LOOK_ALIKES sentences of each template, in which nothing is to be found."""
-    templates = lines_of(LOOK_ALIKES) * NUM_LOOK_ALIKES
-    return [Sample(fill(rng, template), ()) for template in templates]
+    return [Sample(fill(rng, line), ()) for line in lines_of(templates) * NUM_LOOK_ALIKES]
 
 
-def make_samples(seed: int = SEED) -> list[Sample]:
-    """The whole set: the positives of every kind, then the look-alikes."""
+def make_samples(
+    seed: int = SEED, sentences: Mapping[str, str] = TEMPLATES, others: str = LOOK_ALIKES
+) -> list[Sample]:
+    """The whole set: the positives of every kind that has sentences, then the look-alikes."""
     rng = random.Random(seed)
-    return [s for kind in Kind for s in positives(rng, kind)] + look_alikes(rng)
+    kinds = [kind for kind in Kind if kind in sentences]
+    return [s for kind in kinds for s in positives(rng, kind, sentences)] + look_alikes(rng, others)
 
 
 def make_fresh_samples(seed: int = SEED) -> list[Sample]:
     """Positives of every kind in other words, and the same look-alikes."""
-    rng = random.Random(seed)
-    fresh = [s for kind in Kind for s in positives(rng, kind, FRESH_TEMPLATES)]
-    return fresh + look_alikes(rng)
+    return make_samples(seed, FRESH_TEMPLATES)
+
+
+def make_held_out_samples(seed: int = SEED) -> list[Sample]:
+    """Positives and look-alikes that nothing was mended for."""
+    return make_samples(seed, HELD_OUT_TEMPLATES, HELD_OUT_LOOK_ALIKES)
 
 
 def compute_scores(samples: list[Sample]) -> dict[Kind, Score]:
@@ -681,10 +715,13 @@ def table(samples: list[Sample]) -> str:
         "|---|---:|---:|---:|---:|---:|",
     ]
     for kind, score in compute_scores(samples).items():
+        if not any(score):
+            continue
         rates = f"{score.precision:.3f} | {score.recall:.3f}"
         lines.append(f"| `{kind}` | {score.right} | {score.wrong} | {score.missed} | {rates} |")
     return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
-    sys.stdout.write(f"{table(make_samples())}\n{table(make_fresh_samples())}")
+    samples = (make_samples(), make_fresh_samples(), make_held_out_samples())
+    sys.stdout.write("\n".join(map(table, samples)))

@@ -6,11 +6,13 @@ by hand; an invented set of sentences whose right findings are known because it 
 """
 
 import logging
+import os
 import random
 import re
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -39,6 +41,7 @@ from tests.data.privacy_samples import (
     luhn_digit,
     make_bank_card,
     make_fresh_samples,
+    make_held_out_samples,
     make_identity_number,
     make_samples,
     table,
@@ -91,21 +94,13 @@ def test_another_draw_of_the_set_scores_alike(kind: Kind) -> None:
     assert score.recall >= least
 
 
-@pytest.mark.parametrize("kind", HAS_CHECK_DIGIT)
-def test_numbers_with_a_check_digit_are_found_in_any_words(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", Kind)
+def test_precision_and_recall_in_other_words(kind: Kind) -> None:
     score = FRESH_SCORES[kind]
+    least = 0.98 if kind in HAS_CHECK_DIGIT else 0.9
 
-    assert score.precision == 1
-    assert score.recall >= 0.95
-
-
-def test_in_other_words_nothing_but_patients_data_is_found() -> None:
-    """The ends may be wrong: 老家 may be taken for a part of the address that follows."""
-    for text, expected in FRESH_SAMPLES:
-        for finding in scan_text(text):
-            (right,) = expected
-            assert finding.kind is right.kind
-            assert finding.start <= right.start < right.end <= finding.end
+    assert score.precision >= least
+    assert score.recall >= least
 
 
 def test_the_tables_of_the_document_are_what_is_measured() -> None:
@@ -113,6 +108,7 @@ def test_the_tables_of_the_document_are_what_is_measured() -> None:
 
     assert table(SAMPLES) in page
     assert table(FRESH_SAMPLES) in page
+    assert table(make_held_out_samples()) in page
 
 
 def test_few_look_alikes_are_taken_for_patients_data() -> None:
@@ -179,6 +175,18 @@ def test_one_wrong_digit_is_no_number(make, seed: int) -> None:  # type: ignore[
         ("患者欧阳文博，男，30岁", "name", "欧阳文博"),
         ("姓名：李明\n性别：男", "name", "李明"),
         ("家住杭州市西湖区青松路12号3栋501室。", "address", "杭州市西湖区青松路12号3栋501室"),
+        ("老家西湖区青松路12号", "address", "西湖区青松路12号"),
+        ("救护车开到团结小区3号楼2单元楼下", "address", "团结小区3号楼2单元"),
+        ("身份证号330106491231002", "identity_number", "330106491231002"),
+        ("我家座机0571-88886666", "landline_number", "0571-88886666"),
+        ("电话（010）58886666转12", "landline_number", "（010）58886666转12"),
+        ("blue_tiger1是我的微信", "messenger", "blue_tiger1"),
+        ("腕带上写的是00123456", "record_number", "00123456"),
+        ("昨天陪王海燕去医院", "name", "王海燕"),
+        ("我儿子方平今年三岁", "name", "方平"),
+        ("陈国庆的化验单忘拿了", "name", "陈国庆"),
+        ("刘洋明天出院", "name", "刘洋"),
+        ("患者（签字）：亓若兰", "name", "亓若兰"),
     ],
 )
 def test_value_is_found_without_the_words_around_it(text: str, kind: str, value: str) -> None:
@@ -217,10 +225,25 @@ def test_of_two_kinds_the_more_specific_one_is_found(text: str, kind: str) -> No
         "国药准字H20030123",
         "",
         "头痛三天",
+        "330106491231002",
+        "身份证号330106491331002",
+        "医院总机电话010-58886666",
+        "0571-88886666",
+        "张仲景说，温水送服",
+        "每3周发生一次，周三复查",
+        "向医生咨询，于昨日出院",
+        "患者：白痰\n医生：加金银花",
+        "小儿柴胡退热颗粒，桑菊感冒片",
+        "杭州市第一人民医院3号楼5层",
+        "条形码6901234567892",
     ],
 )
 def test_look_alike_is_not_found(text: str) -> None:
     assert scan_text(text) == []
+
+
+def test_every_name_of_a_row_is_found() -> None:
+    assert values_of("紧急联系人：王芳、李明，邻居赵磊") == ["王芳", "李明", "赵磊"]
 
 
 def test_findings_are_in_order_and_do_not_overlap() -> None:
@@ -233,7 +256,7 @@ def test_findings_are_in_order_and_do_not_overlap() -> None:
 
 
 @pytest.mark.parametrize(
-    "number", ["0" * 5000, "1" * 5000, "6222 " * 1000, "a" * 5000, "一" * 5000]
+    "number", ["0" * 5000, "1" * 5000, "6222 " * 1000, "a" * 5000, "一" * 5000, "于" * 5000]
 )
 def test_long_runs_are_scanned_and_hold_nothing(number: str) -> None:
     assert scan_text(number) == []
@@ -324,7 +347,7 @@ def test_record_without_findings_is_returned_itself() -> None:
 # -- discretion
 
 ALONE = """
-import socket, sys
+import os, socket, sys, tempfile
 
 def refuse(*_):
     sys.exit("the network was asked for")
@@ -333,11 +356,25 @@ socket.socket.connect = socket.getaddrinfo = refuse
 from medtune.data.privacy.scanner import scan_text
 assert "presidio_analyzer" not in sys.modules, "loaded before the first scan"
 assert len(scan_text("a@163.com, 13912345678")) == 2
+assert "jieba" not in sys.modules, "loaded before a doubtful name"
+assert len(scan_text("昨天陪王海燕去医院")) == 1
+assert os.listdir(tempfile.gettempdir()) == [], "jieba left its cache"
 """
 
 
-def test_library_is_loaded_at_the_first_scan_and_asks_no_network() -> None:
-    subprocess.run([sys.executable, "-c", ALONE], cwd=REPO, check=True, timeout=60)
+def test_libraries_are_loaded_late_and_leave_network_and_disk_alone(tmp_path: Path) -> None:
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE],
+        cwd=REPO,
+        env=environment,
+        check=True,
+        timeout=60,
+        capture_output=True,
+    )
+
+    assert (done.stdout, done.stderr) == (b"", b"")
 
 
 def test_nothing_that_is_found_is_shown(

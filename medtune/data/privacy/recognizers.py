@@ -7,15 +7,19 @@ the Chinese letters before and after an address for parts of it.
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from presidio_analyzer import LocalRecognizer, Pattern, PatternRecognizer, RecognizerResult
 
 from medtune.data.privacy import patterns
 from medtune.data.privacy.check_digits import is_identity_number, is_luhn
+from medtune.data.privacy.dictionary import dictionary
+from medtune.data.privacy.names import find_names
 
+LEADS = frozenset("vprtdcf")  # parts of speech that begin no address: verb, preposition, ...
 SURE = 1.0  # the score: a pattern counts or does not, there is no degree
 LANGUAGE = "zh"
+OLD_LENGTH = 15  # of an identity number of before 1999
 IsValid = Callable[[str], bool]
 
 logging.getLogger("presidio-analyzer").setLevel(logging.WARNING)  # it logs a line for each pattern
@@ -65,11 +69,12 @@ class KindRecognizer(PatternRecognizer):
         return self.is_valid(pattern_text) if self.is_valid else None
 
 
-class AddressRecognizer(LocalRecognizer):
-    """Addresses, read backwards from the number of a house: numbers are rare, places are not."""
+class PlaceRecognizer(LocalRecognizer):
+    """What a function finds that weighs more than a pattern can."""
 
-    def __init__(self, kind: str) -> None:
-        """Name the kind that is found."""
+    def __init__(self, kind: str, find: Callable[[str], Iterator[tuple[int, int]]]) -> None:
+        """Take the kind and the function, which yields start and end of each place in a text."""
+        self.find = find
         super().__init__(supported_entities=[kind], supported_language=LANGUAGE, name=kind)
 
     def load(self) -> None:
@@ -78,10 +83,14 @@ class AddressRecognizer(LocalRecognizer):
     def analyze(
         self, text: str, entities: list[str], nlp_artifacts: object = None
     ) -> list[RecognizerResult]:
-        """Return the addresses of a text."""
-        places = map(find_address, patterns.ADDRESS_END.finditer(text))
+        """Return the places that the function finds."""
         kind = self.supported_entities[0]
-        return [RecognizerResult(kind, *place, SURE) for place in places if place]
+        return [RecognizerResult(kind, *place, SURE) for place in self.find(text)]
+
+
+def find_addresses(text: str) -> Iterator[tuple[int, int]]:
+    """Yield addresses, read backwards from the number of a house: numbers are rare, places not."""
+    yield from filter(None, map(find_address, patterns.ADDRESS_END.finditer(text)))
 
 
 def find_address(match: re.Match[str]) -> tuple[int, int] | None:
@@ -93,17 +102,45 @@ def find_address(match: re.Match[str]) -> tuple[int, int] | None:
     text, end = match.string, match.start()
     window_start = max(0, end - patterns.MAX_ADDRESS_START)
     window = text[window_start:end]
-    province = re.search(patterns.PROVINCES, window)
-    start = patterns.ADDRESS_START.match(window, province.start()) if province else None
-    if not start or not start["province"]:  # no province, or its name in that of a street
-        start = patterns.ADDRESS_START.search(window)
-    if not start or not is_specific(start, match[0]):
+    start = find_address_start(window, match[0])
+    if not start:
         return None
-    begin = window_start + min(place for place, _ in start.regs[1:] if place >= 0)
+    begin = window_start + trim_address(start, match[0])
     reach = max(0, begin - patterns.INSTITUTION_REACH)
     is_public = patterns.INSTITUTION_BEFORE.search(text, reach, begin)
     is_public = is_public or patterns.INSTITUTION_AFTER.match(text, match.end())
     return None if is_public else (begin, match.end())
+
+
+def find_address_start(window: str, house: str) -> re.Match[str] | None:
+    """Return the parts of the address before the number of a house, without the words before it."""
+    province = re.search(patterns.PROVINCES, window)
+    start = patterns.ADDRESS_START.match(window, province.start()) if province else None
+    if start and start["province"] and is_specific(start, house):  # no part of a street's name
+        return start
+    # From the last word that leads to an address back to the first: names of places hold some.
+    leads = [lead.end() for lead in patterns.ADDRESS_LEAD.finditer(window)]
+    for begin in [*reversed(leads), 0]:
+        start = patterns.ADDRESS_START.search(window, begin)
+        if start and is_specific(start, house):
+            return start
+    return None
+
+
+def trim_address(start: re.Match[str], house: str) -> int:
+    """Return where the address begins in its window, after the verbs and the like before it."""
+    begin = min(place for place, _ in start.regs[1:] if place >= 0)
+    if start["province"]:
+        return begin
+    # Estates and streets have verbs in their names, as 团结小区: there only the short ones go.
+    longest = 4 if start["city"] or start["district"] else 1
+    for word in dictionary().words_of(start.string[begin:]).values():
+        is_lead = dictionary().part_of_speech(word) in LEADS and len(word) <= longest
+        shorter = patterns.ADDRESS_START.match(start.string, begin + len(word))
+        if not is_lead or not shorter or not is_specific(shorter, house):
+            break
+        begin += len(word)
+    return begin
 
 
 def is_specific(start: re.Match[str], house: str) -> bool:
@@ -123,8 +160,9 @@ def bare(number: str) -> str:
 
 
 def is_spaced_identity_number(text: str) -> bool:
-    """True for an identity number, whatever stands between its digits."""
-    return is_identity_number(bare(text))
+    """True for an identity number with any gaps, and for an old one without a check digit."""
+    number = bare(text)
+    return len(number) == OLD_LENGTH or is_identity_number(number)
 
 
 def is_bank_card(text: str) -> bool:
@@ -141,22 +179,22 @@ def is_messenger_name(text: str) -> bool:
 def is_record_number(text: str) -> bool:
     """True for enough digits that are no date and no number of a register of trials."""
     has_digits = sum(map(str.isdigit, text)) >= patterns.MIN_RECORD_DIGITS
-    return has_digits and not patterns.NO_RECORD.match(text)
+    return has_digits and not patterns.NO_RECORD.match(text) and not is_bank_card(text)
 
 
-def build_recognizers() -> list[KindRecognizer | AddressRecognizer]:
+def build_recognizers() -> list[KindRecognizer | PlaceRecognizer]:
     """Return one recognizer for each kind, named like it."""
     return [
         KindRecognizer(
             "identity_number",
-            [patterns.IDENTITY_NUMBER],
+            [patterns.IDENTITY_NUMBER, patterns.OLD_IDENTITY_NUMBER],
             is_spaced_identity_number,
             patterns.DIGITS_OF_IDENTITY_NUMBER,
         ),
         KindRecognizer("email", [patterns.EMAIL], must_hold=re.compile("@")),
         KindRecognizer(
             "record_number",
-            [patterns.RECORD_NUMBER],
+            patterns.RECORD_NUMBERS,
             is_record_number,
             patterns.DIGITS_OF_RECORD,
         ),
@@ -167,8 +205,13 @@ def build_recognizers() -> list[KindRecognizer | AddressRecognizer]:
             "mobile_number", patterns.MOBILE_NUMBERS, must_hold=patterns.DIGITS_OF_MOBILE_NUMBER
         ),
         KindRecognizer(
+            "landline_number",
+            patterns.LANDLINE_NUMBERS,
+            must_hold=patterns.DIGITS_OF_LANDLINE,
+        ),
+        KindRecognizer(
             "messenger", patterns.MESSENGERS, is_messenger_name, patterns.LETTERS_OF_MESSENGER
         ),
-        KindRecognizer("name", patterns.NAMES),
-        AddressRecognizer("address"),
+        PlaceRecognizer("name", find_names),
+        PlaceRecognizer("address", find_addresses),
     ]

@@ -24,6 +24,7 @@ class Kind(StrEnum):
     RECORD_NUMBER = "record_number"
     BANK_CARD = "bank_card"
     MOBILE_NUMBER = "mobile_number"
+    LANDLINE_NUMBER = "landline_number"
     MESSENGER = "messenger"
     NAME = "name"
     ADDRESS = "address"
@@ -35,6 +36,7 @@ PLACEHOLDERS = {
     Kind.RECORD_NUMBER: "【病历号】",
     Kind.BANK_CARD: "【银行卡号】",
     Kind.MOBILE_NUMBER: "【手机号】",
+    Kind.LANDLINE_NUMBER: "【座机号】",
     Kind.MESSENGER: "【社交账号】",
     Kind.NAME: "【姓名】",
     Kind.ADDRESS: "【地址】",
