@@ -34,12 +34,33 @@ class ReadyRows:
         self.started = time.monotonic()
         return super().train(*args, **kwargs)  # type: ignore[misc]
 
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Evaluate without touching the random numbers of training.
+
+        A data loader draws one when it starts, and a run that is continued after an evaluation
+        would drop out other units than one that evaluates in between.
+        """
+        device = self.args.device  # type: ignore[attr-defined]
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            return super().evaluate(*args, **kwargs)  # type: ignore[misc]
+
     def get_train_dataloader(self) -> DataLoader:
         """Return batches of rows or, with --tokens_per_batch, of tokens."""
         if self.speed.tokens_per_batch is None:
             return super().get_train_dataloader()  # type: ignore[misc]
         rows = self.train_dataset  # type: ignore[attr-defined]
         return token_budget_loader(rows, self.speed.tokens_per_batch, self)
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the batches of a step; none if a checkpoint had the last step already.
+
+        The trainer looks at the number of steps after a step only, and would make one too many.
+        """
+        state, control = self.state, self.control  # type: ignore[attr-defined]
+        if state.global_step >= state.max_steps:
+            control.should_training_stop = True
+            return [], None
+        return super().get_batch_samples(*args, **kwargs)  # type: ignore[misc]
 
     def training_step(self, model: Any, inputs: Batch, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Count the batch's tokens, then do the trainer's own step."""

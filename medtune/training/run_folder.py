@@ -39,6 +39,7 @@ NOT_COMPARED = {
     "log_level", "log_level_replica", "dataloader_num_workers", "dataset_num_proc", "ddp_timeout",
     "save_total_limit", "resume_from_checkpoint", "local_rank", "cache_dir",
     "gradient_checkpointing", "activation_checkpointing", "save_steps", "save_strategy",
+    "eval_strategy", "eval_steps", "eval_on_start", "per_device_eval_batch_size",
     "resume", "allow_change", "hang_timeout_s", "max_skipped_steps",
 }  # fmt: skip
 
@@ -164,7 +165,7 @@ def find_differences(before: Any, now: Any, name: str = "") -> list[str]:
     if isinstance(before, dict) and isinstance(now, dict):
         if before.get("stage") != now.get("stage"):  # then the rest differs as a matter of course
             return [f"stage: {before.get('stage')} -> {now.get('stage')}"]
-        names = sorted((before.keys() | now.keys()) - {"path"})  # what is there counts, not where
+        names = sorted((before.keys() | now.keys()) - {"path", "parent"})  # what, not where from
         return [
             line
             for key in names

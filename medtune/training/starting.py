@@ -128,7 +128,6 @@ def begin(run: Run, trainer: Any, rows: Rows) -> str | None:
     trainer.num_kept, trainer.args.save_total_limit = trainer.args.save_total_limit, None
     if checkpoint:
         logger.info("continuing from %s", checkpoint)
-        trainer.args.eval_on_start = False  # that was when the run began
         trainer.seconds_before = totals["seconds"]
         if is_main_process():
             trainer.tokens_seen = totals["num_tokens"]

@@ -20,8 +20,7 @@ NOT_RESUMABLE: list[tuple[str, Any, str]] = [
 # Options that a running optimizer can take over, for --allow_change.
 CHANGEABLE = {
     "learning_rate", "weight_decay", "max_grad_norm", "num_train_epochs", "max_steps",
-    "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "eval_strategy", "eval_steps",
-    "eval_on_start", "per_device_eval_batch_size",
+    "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps",
 }  # fmt: skip
 
 

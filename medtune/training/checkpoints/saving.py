@@ -11,18 +11,43 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from medtune.common.errors import DiskError
 from medtune.common.log import is_main_process
 from medtune.training.checkpoints.finding import remove_old
-from medtune.training.checkpoints.manifest import commit
+from medtune.training.checkpoints.manifest import commit, read_manifest
 from medtune.training.guards.disk import check_room, checkpoint_bytes, is_disk_full, size
 
 
 class Cadence(TrainerCallback):
-    """Logs, evaluates and saves as often as the options of now say, not those of a checkpoint."""
+    """Logs, evaluates and saves as often as the options of now say, not those of a checkpoint.
+
+    A continued run does not evaluate where it starts, unless the evaluation of an epoch was lost:
+    a checkpoint of an epoch's last step is older than that.
+    """
+
+    first_step = 0
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Set what the checkpoint's state has brought back."""
         state.compute_steps(args, state.max_steps)
+        self.first_step = state.global_step
+        if state.global_step:
+            is_epoch_end = bool(state.epoch) and state.epoch == int(state.epoch)
+            args.eval_on_start = (
+                args.eval_strategy == "epoch" and is_epoch_end and not is_evaluated(state)
+            )
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Evaluate no second time where a run was continued after its last step."""
+        if state.global_step == self.first_step and is_evaluated(state):
+            control.should_evaluate = False
+
+
+def is_evaluated(state: TrainerState) -> bool:
+    """True if the present step was evaluated."""
+    entries = (entry for entry in state.log_history if entry["step"] == state.global_step)
+    return any("eval_loss" in entry for entry in entries)
 
 
 class CommittedSaves:
@@ -42,6 +67,8 @@ class CommittedSaves:
         state, accelerator = self.state, self.accelerator  # type: ignore[attr-defined]
         folder = Path(self.args.output_dir)  # type: ignore[attr-defined]
         checkpoint = folder / f"checkpoint-{state.global_step}"
+        if read_manifest(checkpoint) is not None:
+            return  # of this very step: a run that was continued after its last one
         num_bytes = checkpoint_bytes(self.model)  # type: ignore[attr-defined]
         if is_main_process():
             check_room(folder, num_bytes, f"checkpoint-{state.global_step}")

@@ -52,6 +52,13 @@ class StopOnSignal(TrainerCallback):
                 name = signal.Signals(self.received).name
                 record_event(self.folder, "interrupted", signal=name, step=state.global_step)
 
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Stop without the evaluation of an epoch, which the trainer does of a broken one too."""
+        if self.received:
+            control.should_evaluate = control.should_save = control.should_log = False
+
     def _agree(self, args: TrainingArguments) -> int:
         """Return the signal that any process has: each may have it at another moment."""
         if args.world_size == 1:
