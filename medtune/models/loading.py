@@ -18,7 +18,7 @@ from medtune.arguments import ModelArguments
 from medtune.common.errors import CheckpointError
 from medtune.common.lineage import check_complete
 from medtune.models.families import check_model_type
-from medtune.models.strict import check_finite_model, check_keys
+from medtune.models.strict import check_finite_model, check_keys, find_extra, is_divided
 from medtune.models.template_check import check_templates
 from medtune.models.tiny import TINY_GLM, tiny_glm_folder
 from medtune.models.weight_files import (
@@ -76,8 +76,10 @@ def read_tokenizer(name: str, **options: Any) -> PreTrainedTokenizerBase:
     check_no_own_code(name, (CONFIG, TOKENIZER_CONFIG), **options)
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False, **options)
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{name}: expected a tokenizer that loads: {error}") from error
+    except Exception as error:  # its file may fail anywhere, and the library raises plain ones
+        raise CheckpointError(
+            f"{name}: expected a tokenizer that loads: {type(error).__name__}: {error}"
+        ) from error
     check_templates(name, tokenizer)
     return tokenizer
 
@@ -118,8 +120,7 @@ def load_weights(name: str, dtype: torch.dtype | str, **options: Any) -> PreTrai
     the files: the hub's client keeps to its own folder.
     """
     check_no_own_code(name, (CONFIG,), **options)
-    if Path(name).is_dir():
-        check_model_folder(Path(name))
+    names = check_model_folder(Path(name)) if Path(name).is_dir() else set()
     try:
         model, found = AutoModelForCausalLM.from_pretrained(
             name,
@@ -140,6 +141,8 @@ def load_weights(name: str, dtype: torch.dtype | str, **options: Any) -> PreTrai
         raise CheckpointError(
             f"{name}: expected weights that fit the model of its config.json: {error}"
         ) from error
+    if is_divided(model):
+        found["unexpected_keys"] = find_extra(names, model)
     check_keys(name, model, found)
     check_finite_model(name, model)
     return model

@@ -4,13 +4,14 @@ Loading libraries forgive: what is missing they fill by chance, what is too much
 NaN they pass on. Here each of these is a CheckpointError that names the tensor.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
 from medtune.common.errors import CheckpointError
+from medtune.models.shapes import KNOWN_TYPES
 from medtune.models.weight_files import NUM_NAMED
 
 # Types with a fast minimum and maximum; others (8 bits and less) cannot be looked through.
@@ -45,13 +46,35 @@ def describe_mismatch(mismatch: tuple[str, Iterable[int], Iterable[int]]) -> str
     return f"{name}: {tuple(in_file)} in the file, {tuple(in_model)} in the model"
 
 
+def is_divided(model: torch.nn.Module) -> bool:
+    """True if DeepSpeed ZeRO-3 has divided the parameters among the processes."""
+    return any(hasattr(parameter, "ds_tensor") for parameter in model.parameters())
+
+
+def find_extra(names: Collection[str], model: PreTrainedModel) -> set[str]:
+    """Return which of the files' tensors a model has no place for, where transformers does not say.
+
+    Under ZeRO-3 it takes every file for a perfect one. Only of the families whose files have the
+    names of the model is it known here; of the others the set is empty.
+    """
+    if model.config.model_type not in KNOWN_TYPES:
+        return set()
+    known = model.state_dict().keys()
+    return {
+        name
+        for name in names
+        if not {name, f"{model.base_model_prefix}.{name}"} & known
+        and not name.endswith("rotary_emb.inv_freq")  # of old files, computed by the model now
+    }
+
+
 def check_finite_model(name: str, model: torch.nn.Module) -> None:
     """Refuse a model with NaN or infinity in a parameter or buffer.
 
     Under ZeRO-3 each process looks at its part, and all of them hear of what one has found.
     """
     wrong = find_non_finite(local_tensors(model))
-    if any(hasattr(parameter, "ds_tensor") for parameter in model.parameters()):
+    if is_divided(model):
         wrong = gather_names(wrong)
     refuse_non_finite(name, wrong)
 

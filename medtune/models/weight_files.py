@@ -60,8 +60,8 @@ def find_file(name: str, file: str, **options: Any) -> Path | None:
     return Path(path) if path else None
 
 
-def check_model_folder(folder: Path) -> None:
-    """Refuse a local folder whose weights are not exactly what its own files say.
+def check_model_folder(folder: Path) -> set[str]:
+    """Return the names of a local folder's tensors; they are exactly what its own files say.
 
     Reads the headers of the files only.
     Raises CheckpointError: an adapter, pickles, no weights, a damaged file, an index that is not
@@ -84,13 +84,12 @@ def check_model_folder(folder: Path) -> None:
             "another save; remove that one."
         )
     if index.exists():
-        check_index(index)
-    elif weights.exists():
-        read_names(weights)
-    else:
-        raise CheckpointError(
-            f"{folder}: expected {WEIGHTS} or {INDEX}, found {describe_pickles(folder)}"
-        )
+        return check_index(index)
+    if weights.exists():
+        return read_names(weights)
+    raise CheckpointError(
+        f"{folder}: expected {WEIGHTS} or {INDEX}, found {describe_pickles(folder)}"
+    )
 
 
 def check_adapter_folder(folder: Path) -> None:
@@ -121,8 +120,8 @@ def describe_pickles(folder: Path) -> str:
     )
 
 
-def check_index(index: Path) -> None:
-    """Refuse an index that differs from the files beside it in any name of a file or a tensor."""
+def check_index(index: Path) -> set[str]:
+    """Return the tensors of an index that agrees with the files beside it in every name."""
     weight_map = read_object(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(
@@ -144,6 +143,7 @@ def check_index(index: Path) -> None:
                 f"so), found no such file. {FETCH_AGAIN}"
             )
         check_names(index.parent / file, read_names(index.parent / file), expected)
+    return set(weight_map)
 
 
 def is_plain_name(file: Any) -> bool:

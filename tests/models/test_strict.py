@@ -187,6 +187,15 @@ def test_damaged_configuration_is_refused_by_name(
     assert str(adapter / "adapter_config.json") in message
 
 
+@pytest.mark.parametrize("content", ["", "[1]", "{}", '{"added_tokens": [], "model": {}}'])
+def test_damaged_tokenizer_is_refused(folder: Path, content: str) -> None:
+    (folder / "tokenizer.json").write_text(content)
+
+    message = refusal(lambda: load_tokenizer(ModelArguments(str(folder))))
+
+    assert message.startswith(f"{folder}: expected a tokenizer that loads")
+
+
 def test_half_of_an_adapter_leaves_nothing_of_a_merge(
     folder: Path, adapter: Path, tmp_path: Path
 ) -> None:
@@ -372,6 +381,14 @@ def test_one_value_anywhere_is_found(dtype: torch.dtype, value: float) -> None:
             assert strict.is_finite(tensor)
             tensor[position] = value
             assert not strict.is_finite(tensor)
+
+
+def test_extra_names_are_found_where_transformers_does_not_say(folder: Path) -> None:
+    model = load(folder)
+    names = {"lm_head.weight", "model.norm.weight", "norm.weight", "more", "a.rotary_emb.inv_freq"}
+
+    assert strict.find_extra(names, model) == {"more"}
+    assert strict.find_extra(set(load_file(folder / WEIGHTS)), model) == set()
 
 
 def test_buffers_are_looked_at_and_integers_are_finite() -> None:

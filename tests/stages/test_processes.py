@@ -110,23 +110,26 @@ def test_zero_gives_the_same_losses_and_saves_full_size_tensors(
 
 
 @pytest.mark.parametrize(
-    ("is_turned", "words"),
+    ("damage", "words"),
     [
-        (False, "found NaN or infinity in 1 tensors (first: {name})"),
-        (True, "size mismatch for {name}"),
+        ("nan", "found NaN or infinity in 1 tensors (first: {name})"),
+        ("turned", "size mismatch for {name}"),
+        ("renamed", "1 missing (first: ['{name}']), 1 too many (first: ['{name}_old'])"),
     ],
 )
 def test_zero_3_refuses_a_damaged_tensor_by_name(
-    base: Path, tmp_path: Path, is_turned: bool, words: str
+    base: Path, tmp_path: Path, damage: str, words: str
 ) -> None:
     """The last value of a matrix is in the second process's part; the first one tells of it."""
     folder = Path(shutil.copytree(base, tmp_path / "base"))
     tensors = load_file(folder / "model.safetensors")
     name = "model.layers.1.mlp.down_proj.weight"
-    if is_turned:
+    if damage == "nan":
+        tensors[name][-1, -1] = float("nan")
+    elif damage == "turned":
         tensors[name] = tensors[name].T.contiguous()
     else:
-        tensors[name][-1, -1] = float("nan")
+        tensors[f"{name}_old"] = tensors.pop(name)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
     answer = start(
