@@ -12,15 +12,15 @@ from peft import (
     get_peft_model_state_dict,
     set_peft_model_state_dict,
 )
-from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
 from medtune.arguments import AdapterArguments, ModelArguments
 from medtune.common.errors import CheckpointError
 from medtune.common.lineage import check_complete
 from medtune.models.loading import load_model
+from medtune.models.strict import find_non_finite, refuse_non_finite
+from medtune.models.weight_files import ADAPTER_WEIGHTS, check_adapter_folder, load_tensors
 
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ALL_LINEAR = "all-linear"  # peft's name for every linear layer but the output head
 
 
@@ -62,27 +62,33 @@ def lora_config(arguments: AdapterArguments) -> LoraConfig:
 def load_adapter(model: PreTrainedModel, folder: str, is_trainable: bool = False) -> PeftModel:
     """Return the model with the adapter, after checking that the two fit to the last tensor.
 
-    Raises CheckpointError: no adapter there, unfinished, other shapes or names than the model's.
+    Raises CheckpointError: no adapter there, a pickle, unfinished, damaged, not finite, of
+    other shapes or names than the model's.
     """
-    weights = Path(folder) / ADAPTER_WEIGHTS
-    if not weights.is_file():
-        raise CheckpointError(
-            f"{folder}: expected a LoRA adapter ({ADAPTER_WEIGHTS} and adapter_config.json), found "
-            "no such file. A folder with model.safetensors is a whole model: it needs no merge."
-        )
+    check_adapter_folder(Path(folder))
     check_complete(folder, "adapter")
-    config = PeftConfig.from_pretrained(folder)
-    config.inference_mode = not is_trainable
     try:
+        config = PeftConfig.from_pretrained(folder)
+        config.inference_mode = not is_trainable
         peft_model = get_peft_model(model, config)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{folder}: the adapter does not fit the model: {error}") from error
-    state = load_file(weights)
+    set_peft_model_state_dict(peft_model, load_fitting_state(peft_model, folder))
+    return peft_model
+
+
+def load_fitting_state(peft_model: PeftModel, folder: str) -> dict[str, torch.Tensor]:
+    """Return the adapter's tensors, if they are those that the model has, and finite.
+
+    Raises CheckpointError naming file or tensor. set_peft_model_state_dict alone would leave out
+    what it does not know and keep the new adapter where something is missing.
+    """
+    state = load_tensors(Path(folder) / ADAPTER_WEIGHTS)
     has_embedding = any(".embed_tokens." in name for name in state)
     expected = get_peft_model_state_dict(peft_model, save_embedding_layers=has_embedding)
     check_shapes(folder, shapes_of(state), shapes_of(expected))
-    set_peft_model_state_dict(peft_model, state)
-    return peft_model
+    refuse_non_finite(folder, find_non_finite(state.items()))
+    return state
 
 
 def shapes_of(state: dict[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:

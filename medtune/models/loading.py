@@ -1,9 +1,10 @@
-"""Load a tokenizer and a model: native classes, safetensors, no remote code, every weight there."""
+"""Load a tokenizer and a model: native classes, safetensors, no remote code, all or nothing."""
 
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -17,8 +18,18 @@ from medtune.arguments import ModelArguments
 from medtune.common.errors import CheckpointError
 from medtune.common.lineage import check_complete
 from medtune.models.families import check_model_type
+from medtune.models.strict import check_finite_model, check_keys, find_extra, is_divided
+from medtune.models.template_check import check_templates
 from medtune.models.tiny import TINY_GLM, tiny_glm_folder
+from medtune.models.weight_files import (
+    CONFIG,
+    TOKENIZER_CONFIG,
+    check_model_folder,
+    check_no_own_code,
+)
 
+# How transformers begins when tensors do not fit: under ZeRO-3, and when it converts them.
+NOT_LOADED = ("Error(s) in loading state_dict", "We encountered some issues during automatic")
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
@@ -50,13 +61,26 @@ def choose_dtype(name: str) -> torch.dtype:
 
 def load_tokenizer(arguments: ModelArguments) -> PreTrainedTokenizerBase:
     """Return the tokenizer, with end-of-text as padding where it has no padding token."""
-    name = resolve_model(arguments.tokenizer_name_or_path or arguments.model_name_or_path)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name, **hub_options(arguments))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{name}: expected a tokenizer that loads: {error}") from error
+    named = arguments.tokenizer_name_or_path or arguments.model_name_or_path
+    tokenizer = read_tokenizer(resolve_model(named), **hub_options(arguments))
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def read_tokenizer(name: str, **options: Any) -> PreTrainedTokenizerBase:
+    """Return a folder's or the hub's tokenizer as it is, after a trial of its chat template.
+
+    Raises CheckpointError: none there, one that needs its own code, a template that fails.
+    """
+    check_no_own_code(name, (CONFIG, TOKENIZER_CONFIG), **options)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False, **options)
+    except Exception as error:  # its file may fail anywhere, and the library raises plain ones
+        raise CheckpointError(
+            f"{name}: expected a tokenizer that loads: {type(error).__name__}: {error}"
+        ) from error
+    check_templates(name, tokenizer)
     return tokenizer
 
 
@@ -67,7 +91,7 @@ def load_model(arguments: ModelArguments) -> PreTrainedModel:
     safetensors, weights missing from the files or of another shape).
     """
     name = resolve_model(arguments.model_name_or_path)
-    config = read_config(name, arguments)
+    config = read_config(name, **hub_options(arguments))
     check_model_type(arguments.model_type, config.model_type)
     return load_weights(name, choose_dtype(arguments.dtype), **hub_options(arguments))
 
@@ -77,10 +101,11 @@ def hub_options(arguments: ModelArguments) -> dict[str, Any]:
     return {"revision": arguments.revision, "cache_dir": arguments.cache_dir}
 
 
-def read_config(name: str, arguments: ModelArguments) -> PretrainedConfig:
-    """Return the model's config. Raises CheckpointError where there is none to be read."""
+def read_config(name: str, **options: Any) -> PretrainedConfig:
+    """Return the model's config. Raises CheckpointError: none that can be read, or own code."""
+    check_no_own_code(name, (CONFIG,), **options)
     try:
-        return AutoConfig.from_pretrained(name, **hub_options(arguments))
+        return AutoConfig.from_pretrained(name, trust_remote_code=False, **options)
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"{name}: expected a model with a config.json that transformers can read: {error}"
@@ -88,10 +113,14 @@ def read_config(name: str, arguments: ModelArguments) -> PretrainedConfig:
 
 
 def load_weights(name: str, dtype: torch.dtype | str, **options: Any) -> PreTrainedModel:
-    """Return the model, and refuse one with weights missing: chance would fill them in.
+    """Return the model, whole and finite: chance would fill in what is missing.
 
     dtype: a torch type, or "auto" for the type that the weights were saved in.
+    Raises CheckpointError naming file or tensor. Of a hub name only the tensors are checked, not
+    the files: the hub's client keeps to its own folder.
     """
+    check_no_own_code(name, (CONFIG,), **options)
+    names = check_model_folder(Path(name)) if Path(name).is_dir() else set()
     try:
         model, found = AutoModelForCausalLM.from_pretrained(
             name,
@@ -99,17 +128,21 @@ def load_weights(name: str, dtype: torch.dtype | str, **options: Any) -> PreTrai
             trust_remote_code=False,
             use_safetensors=True,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are then named, and refused below
             **options,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(
             f"{name}: expected a model in safetensors that loads without its own code: {error}"
         ) from error
-    missing, wrong = sorted(found["missing_keys"]), sorted(map(str, found["mismatched_keys"]))
-    if missing or wrong:
+    except RuntimeError as error:
+        if not str(error).startswith(NOT_LOADED):
+            raise  # no memory, say: that is not the folder's fault
         raise CheckpointError(
-            f"{name}: expected every weight of a {model.config.model_type} model, found "
-            f"{len(missing)} missing (first: {missing[:3]}) and {len(wrong)} of another shape "
-            f"(first: {wrong[:3]}); the folder is damaged or incomplete."
-        )
+            f"{name}: expected weights that fit the model of its config.json: {error}"
+        ) from error
+    if is_divided(model):
+        found["unexpected_keys"] = find_extra(names, model)
+    check_keys(name, model, found)
+    check_finite_model(name, model)
     return model

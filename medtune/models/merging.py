@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from medtune.arguments import MergeArguments
 from medtune.common.errors import CheckpointError, ConfigError
@@ -33,7 +33,7 @@ from medtune.common.lineage import (
 from medtune.common.log import logger
 from medtune.models.adapters import load_adapter
 from medtune.models.families import check_model_type
-from medtune.models.loading import load_weights, resolve_model
+from medtune.models.loading import load_weights, read_config, read_tokenizer, resolve_model
 
 REPORT_FILE = "merge_report.json"
 PROBE_TEXT = "患者女，四十二岁，发热伴咳嗽三天，体温三十八度五，应当如何处理？ What should be done?"
@@ -73,7 +73,7 @@ def merge_adapters(arguments: MergeArguments) -> None:
     if is_already_merged(output, inputs):
         logger.info("%s is complete: nothing to do", output)
         return
-    check_model_type(arguments.model_type, AutoConfig.from_pretrained(base).model_type)
+    check_model_type(arguments.model_type, read_config(base).model_type)
     check_trained_on(arguments, trained_from)
     tokenizer = find_tokenizer(arguments, base)
     model = load_weights(base, "auto")
@@ -135,10 +135,7 @@ def find_tokenizer(arguments: MergeArguments, base: str) -> PreTrainedTokenizerB
     folder = arguments.lora_model[-1]
     has_own = (Path(folder) / "tokenizer_config.json").exists()
     name = arguments.tokenizer_path or (folder if has_own else base)
-    try:
-        return AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{name}: expected a tokenizer that loads: {error}") from error
+    return read_tokenizer(name)
 
 
 def fit_embedding(

@@ -5,12 +5,13 @@ The same sixteen rows a step must give the same losses however they are divided.
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from tests.conftest import REPO
 
@@ -106,6 +107,39 @@ def test_zero_gives_the_same_losses_and_saves_full_size_tensors(
     expected, found = (load_file(f / "adapter_model.safetensors") for f in (plain, sharded))
     assert {k: v.shape for k, v in found.items()} == {k: v.shape for k, v in expected.items()}
     assert all(tensor.numel() > 0 for tensor in found.values())
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        ("nan", "found NaN or infinity in 1 tensors (first: {name})"),
+        ("turned", "size mismatch for {name}"),
+        ("renamed", "1 missing (first: ['{name}']), 1 too many (first: ['{name}_old'])"),
+    ],
+)
+def test_zero_3_refuses_a_damaged_tensor_by_name(
+    base: Path, tmp_path: Path, damage: str, words: str
+) -> None:
+    """The last value of a matrix is in the second process's part; the first one tells of it."""
+    folder = Path(shutil.copytree(base, tmp_path / "base"))
+    tensors = load_file(folder / "model.safetensors")
+    name = "model.layers.1.mlp.down_proj.weight"
+    if damage == "nan":
+        tensors[name][-1, -1] = float("nan")
+    elif damage == "turned":
+        tensors[name] = tensors[name].T.contiguous()
+    else:
+        tensors[f"{name}_old"] = tensors.pop(name)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+    answer = start(
+        "supervised_finetuning.py", tmp_path / "out", folder, "data/finetune/drugs.jsonl",
+        "--max_length=128", f"--deepspeed={REPO}/configs/deepspeed/zero3.json", nproc=2,
+    )  # fmt: skip
+
+    assert answer.returncode != 0
+    assert f"error: {folder}: expected" in answer.stderr
+    assert words.format(name=name) in answer.stderr
 
 
 def test_zero_3_saves_a_whole_model_without_an_adapter(base: Path, tmp_path: Path) -> None:

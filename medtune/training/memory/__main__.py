@@ -175,7 +175,7 @@ def find_config(arguments: MemoryArguments, model: ModelArguments) -> Pretrained
             f"{name or 'none in ' + model.model_name_or_path}."
         )
     try:
-        config = AutoConfig.from_pretrained(name)
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
         raise ConfigError(
             f"--model_config {name}: expected a config.json that transformers can read: {error}"
