@@ -230,7 +230,7 @@ def test_a_command_that_cannot_start_is_found() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_flags_in_the_prose_of_a_page_exist(page: Path) -> None:
-    others = ("data/build_data.py", "bench/run.py")
+    others = ("data/build_data.py", "bench/run.py", "medtune/lineage/__main__.py")
     known = frozenset().union(*map(accepted_flags, (*GROUPS, *others)))
     prose = [code for code in inline_code(page) if code.startswith("--")]
     flags = [match[1] for code in prose if (match := FLAG.match(code))]
@@ -355,7 +355,7 @@ def test_inputs_of_a_lineage_are_documented() -> None:
     inputs = describe_inputs("pretraining", {}, {}, {}, {})
 
     documented = first_cells("lineage.json")
-    beside = {"run_id", "changes", "code", "outputs"}
+    beside = {"run_id", "changes", "code", "packages", "outputs"}
     assert {f"inputs.{key}" for key in inputs} | beside == documented
 
 

@@ -1,7 +1,7 @@
 """Who may import whom, how long files may be, and that the three stages line up without pasting.
 
-Reference: the layers: common < arguments < parsing < data, models < training, evaluation, chat <
-scripts; siblings do not import each other. Everything is read from the source, nothing is run.
+Reference: the layers: common < arguments < parsing < data, models < training, evaluation, chat,
+lineage < scripts; siblings do not import each other. All is read from the source, nothing is run.
 """
 
 import ast
@@ -19,7 +19,7 @@ LAYERS = (
     ("arguments",),
     ("parsing",),
     ("data", "models"),
-    ("training", "evaluation", "chat"),
+    ("training", "evaluation", "chat", "lineage"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 MODULES = sorted((REPO / "medtune").rglob("*.py"))

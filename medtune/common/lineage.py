@@ -4,7 +4,12 @@ Every folder that a stage or a merge writes carries both. `COMPLETE` is written 
 without it is unfinished work that no later stage may start from.
 """
 
+import fnmatch
+import platform
 import subprocess
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +24,15 @@ TOKENIZER_PATTERNS = (
     "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt",
 )  # fmt: skip
 WEIGHT_PATTERNS = ("*.safetensors", "config.json", "adapter_config.json")
+PACKAGES = (
+    "torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "safetensors",
+    "deepspeed", "numpy",
+)  # fmt: skip
+# Pictures and logs that nothing is built on, and rows of data, which may have to be erased.
+NOT_HASHED = {
+    LINEAGE_FILE, COMPLETE_FILE, "metrics.jsonl", "events.jsonl", "training_loss.png",
+    "rejects.jsonl", "matches.jsonl",
+}  # fmt: skip
 
 
 def describe_weights(folder: str | Path) -> dict[str, Any]:
@@ -29,12 +43,10 @@ def describe_weights(folder: str | Path) -> dict[str, Any]:
     path = Path(folder)
     if not path.is_dir():
         return {"path": str(folder), "sha256": None, "parent": None}
-    files = sorted({file for pattern in WEIGHT_PATTERNS for file in path.glob(pattern)})
-    hashes = {file.name: sha256_of_file(file) for file in files}
     lineage = path / LINEAGE_FILE
     return {
         "path": str(folder),
-        "sha256": sha256_of_json(hashes),
+        "sha256": hash_weights(path),
         "parent": sha256_of_file(lineage) if lineage.exists() else None,
     }
 
@@ -50,6 +62,34 @@ def describe_tokenizer(folder: str | Path) -> dict[str, str | None]:
     return {
         "files": sha256_of_json({f.name: sha256_of_file(f) for f in files}) if files else None,
         "chat_template": sha256_of_file(template) if template.is_file() else None,
+    }
+
+
+def hash_weights(folder: Path, hash_file: Callable[[Path], str] = sha256_of_file) -> str:
+    """Return one SHA-256 over a model's or an adapter's weight files and configurations.
+
+    hash_file: gives the hash of one file; one that remembers what it read may be passed.
+    """
+    files = sorted({file for pattern in WEIGHT_PATTERNS for file in folder.glob(pattern)})
+    return sha256_of_json({file.name: hash_file(file) for file in files})
+
+
+def combine_weights(hashes: dict[str, str]) -> str:
+    """Return what `hash_weights` gives for a folder whose files have these hashes.
+
+    Example: {"config.json": "ab…", "ledger.json": "cd…"} -> the hash over config.json alone.
+    """
+    chosen = {name for pattern in WEIGHT_PATTERNS for name in fnmatch.filter(hashes, pattern)}
+    return sha256_of_json({name: hashes[name] for name in chosen})
+
+
+def describe_outputs(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file of a folder that is about to be marked complete, by name."""
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    return {
+        file.name: sha256_of_file(file)
+        for file in files
+        if file.name not in NOT_HASHED and not file.name.startswith(".")
     }
 
 
@@ -75,9 +115,51 @@ def describe_code() -> dict[str, str | None]:
     return {"medtune": __version__, "commit": f"{commit}{dirty}" if commit else None}
 
 
+def describe_packages() -> dict[str, str]:
+    """Return the versions of Python and of the installed libraries that results depend on."""
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:  # DeepSpeed: a single process does without
+            continue
+    return versions
+
+
+def write_lineage(
+    file: Path, inputs: dict[str, Any], outputs: dict[str, str], **about: Any
+) -> None:
+    """Write what something was made from, by which code and packages, and what came out.
+
+    about: what else there is to say, before all of it.
+    """
+    write_json(
+        file,
+        {
+            **about,
+            "inputs": inputs,
+            "code": describe_code(),
+            "packages": describe_packages(),
+            "outputs": outputs,
+        },
+    )
+
+
+def lineage_file_of(output: str | Path) -> Path:
+    """Return where the lineage of a folder, or of a single file such as a summary, is written.
+
+    Example: outputs/tiny-summary.json -> outputs/tiny-summary.lineage.json
+    """
+    path = Path(output)
+    return path / LINEAGE_FILE if path.is_dir() else path.with_suffix(f".{LINEAGE_FILE}")
+
+
 def mark_complete(folder: Path, **facts: Any) -> None:
     """Write `COMPLETE`, the last file of a finished folder, with the facts that it certifies."""
-    write_json(folder / COMPLETE_FILE, facts)
+    lineage = folder / LINEAGE_FILE  # which cannot hold its own hash
+    hashes = {lineage.name: sha256_of_file(lineage)} if lineage.exists() else {}
+    finished = datetime.now(UTC).isoformat(timespec="seconds")
+    write_json(folder / COMPLETE_FILE, {**facts, "finished": finished, "sha256": hashes})
 
 
 def is_complete(folder: Path) -> bool:

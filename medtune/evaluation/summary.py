@@ -6,6 +6,7 @@ Measured on held-out data (`data/eval`): perplexity of text and of answers, the 
 that stop by themselves, and the share of preference pairs whose chosen answer is the likelier one.
 """
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,14 @@ from rich.table import Table
 
 from medtune.arguments import ModelArguments
 from medtune.common.errors import run_script
-from medtune.common.files import read_json, write_json
-from medtune.common.lineage import COMPLETE_FILE
+from medtune.common.files import read_json, sha256_of_file, write_json
+from medtune.common.lineage import (
+    COMPLETE_FILE,
+    describe_data,
+    describe_weights,
+    lineage_file_of,
+    write_lineage,
+)
 from medtune.common.log import logger
 from medtune.data.formats.files import read_json_rows
 from medtune.data.grouping import group_text_function, tokenize_function
@@ -32,7 +39,7 @@ from medtune.data.rendering import ChatRenderer, render_conversation, render_pai
 from medtune.evaluation.generation import Reply, generate_replies
 from medtune.evaluation.scoring import perplexity, preference_accuracy
 from medtune.models.families import family_of
-from medtune.models.loading import load_model, load_tokenizer
+from medtune.models.loading import load_model, load_tokenizer, resolve_model
 from medtune.parsing import parse_into
 
 STAGES = ("base", "pt", "sft", "dpo")
@@ -67,6 +74,7 @@ class Measured:
 def main(argv: list[str]) -> None:
     """Measure the four models, print the table, write the JSON."""
     (arguments,) = parse_into(argv, [SummaryArguments], {})
+    inputs = describe_inputs(arguments)
     questions = read_questions(Path(arguments.eval_dir) / "questions.jsonl")
     measured = {}
     for stage in STAGES:
@@ -76,8 +84,38 @@ def main(argv: list[str]) -> None:
     print_replies(measured, questions)
     summary: dict[str, Any] = {stage: measured[stage].metrics for stage in STAGES}
     summary["seconds"] = read_seconds(arguments)
-    write_json(Path(arguments.output_file), summary)
+    output = Path(arguments.output_file)
+    write_json(output, summary)
+    write_lineage(lineage_file_of(output), inputs, {output.name: sha256_of_file(output)})
     logger.info("written: %s", arguments.output_file)
+
+
+def describe_inputs(arguments: SummaryArguments) -> dict[str, Any]:
+    """Return what is measured on what, with hashes, for the lineage of the summary.
+
+    Raises CheckpointError, before anything is measured, for a model that is not finished.
+    """
+    folder = Path(arguments.eval_dir)
+    texts = read_all(str(folder / "pretrain"), read_text_file)
+    conversations = read_all(str(folder / "finetune"), read_conversation_file)
+    pairs = read_all(str(folder / "reward"), read_preference_file)
+    rows = Counter(text.source.path for text in texts)
+    rows.update(conversation.source.path for conversation in conversations)
+    rows.update(pair.source.path for pair in pairs)
+    questions = folder / "questions.jsonl"
+    rows[str(questions)] = len(read_questions(questions))
+    return {
+        "stage": "evaluation",
+        "options": {
+            "max_length": arguments.max_length,
+            "max_new_tokens": arguments.max_new_tokens,
+        },
+        "models": {
+            stage: describe_weights(resolve_model(getattr(arguments, stage))) for stage in STAGES
+        },
+        "data": describe_data([Path(path) for path in rows]),
+        "rows": dict(rows),
+    }
 
 
 def read_questions(path: Path) -> list[str]:

@@ -24,11 +24,12 @@ from medtune.common.files import apply_umask, staged_folder, write_json
 from medtune.common.lineage import (
     LINEAGE_FILE,
     check_complete,
-    describe_code,
+    describe_outputs,
     describe_weights,
     is_complete,
     mark_complete,
     read_lineage,
+    write_lineage,
 )
 from medtune.common.log import logger
 from medtune.models.adapters import load_adapter
@@ -96,7 +97,7 @@ def merge_adapters(arguments: MergeArguments) -> None:
         reloaded = compare(merged_logits, probe(saved, probe_ids), dtype)
         check_difference(reloaded, f"{output} as saved")
         write_json(staging / REPORT_FILE, {**report, "reloaded": asdict(reloaded)})
-        write_json(staging / LINEAGE_FILE, {"inputs": inputs, "code": describe_code()})
+        write_lineage(staging / LINEAGE_FILE, inputs, describe_outputs(staging))
         apply_umask(staging)
         mark_complete(staging, stage="merge", seconds=round(time.monotonic() - started, 1))
     logger.info("complete: %s", output)
@@ -107,12 +108,21 @@ def is_already_merged(output: Path, inputs: dict[str, Any]) -> bool:
     if not output.exists() or not any(output.iterdir()):
         return False
     lineage = read_lineage(output)
-    if lineage and is_complete(output) and lineage["inputs"] == inputs:
+    if lineage and is_complete(output) and weights_of(lineage["inputs"]) == weights_of(inputs):
         return True
     raise ConfigError(
         f"--output_dir {output}: expected an empty folder or this same merge, found other files; "
         "name another folder or remove that one."
     )
+
+
+def weights_of(value: Any) -> Any:
+    """Return inputs without `parent`: it names a run, and two equal runs give equal weights."""
+    if isinstance(value, list):
+        return [weights_of(item) for item in value]
+    if isinstance(value, dict):
+        return {name: weights_of(item) for name, item in value.items() if name != "parent"}
+    return value
 
 
 def check_trained_on(arguments: MergeArguments, base: dict[str, Any]) -> None:

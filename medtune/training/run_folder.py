@@ -17,17 +17,17 @@ from medtune.common.errors import ConfigError
 from medtune.common.files import (
     apply_umask,
     read_json,
-    sha256_of_file,
     write_json,
     write_lines,
     write_text,
 )
 from medtune.common.lineage import (
     LINEAGE_FILE,
-    describe_code,
+    describe_outputs,
     is_complete,
     mark_complete,
     read_lineage,
+    write_lineage,
 )
 from medtune.data.contamination.report import MATCHES_FILE
 from medtune.data.rows import Rows
@@ -104,21 +104,19 @@ class RunFolder:
         for name in ("training_args.bin", "README.md"):
             (self.path / name).unlink(missing_ok=True)
         apply_umask(self.path)
-        weights = sorted(self.path.glob("*.safetensors"))
-        self._write_lineage({file.name: sha256_of_file(file) for file in weights})
+        self._write_lineage(describe_outputs(self.path))
         mark_complete(self.path, stage=self.inputs["stage"], **facts)
 
     def _write_lineage(self, outputs: dict[str, str]) -> None:
         before = read_lineage(self.path) or {}
         changes = [line for line in self.changes if line not in before.get("changes", [])]
-        value = {
-            "run_id": self.run_id,
-            "inputs": self.inputs,
-            "changes": before.get("changes", []) + changes,
-            "code": describe_code(),
-            "outputs": outputs,
-        }
-        write_json(self.path / LINEAGE_FILE, value)
+        write_lineage(
+            self.path / LINEAGE_FILE,
+            self.inputs,
+            outputs,
+            run_id=self.run_id,
+            changes=before.get("changes", []) + changes,
+        )
 
 
 def describe_inputs(

@@ -80,6 +80,20 @@ def test_each_stage_started_from_the_one_before(checkout: Path) -> None:
     assert lineage("tiny-dpo-v1")["base"]["path"] == "outputs/tiny-sft-merged"
 
 
+def test_chain_verifies_from_the_summary_to_the_base(checkout: Path) -> None:
+    command = [sys.executable, "-m", "medtune.lineage", "verify", "outputs/tiny-summary.json"]
+    answer = subprocess.run(command, cwd=checkout, capture_output=True, text=True)
+
+    assert answer.returncode == 0, answer.stderr
+    heads = [line for line in answer.stdout.splitlines() if not line.startswith(" ")]
+    stages = ("dpo", "sft", "pt")
+    assert {line.split(": outputs/")[1] for line in heads[:-1]} == {
+        "tiny-summary.json",
+        *(f"tiny-{stage}-{kind}" for stage in stages for kind in ("v1", "merged")),
+    }
+    assert ", 0 not; " in heads[-1]
+
+
 def test_second_run_reuses_what_is_complete(checkout: Path) -> None:
     folders = sorted((checkout / "outputs").glob("*/COMPLETE"))
     before = [path.stat().st_mtime_ns for path in folders]
