@@ -1,5 +1,6 @@
 """Small data sets for the stages, and a way to run a stage inside the test process."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,12 @@ def data(tmp_path: Path, write_jsonl: Callable[..., Path]) -> Path:
     write_jsonl(folder / "sft" / "a.jsonl", conversations)
     write_jsonl(folder / "dpo" / "a.jsonl", pairs)
     return folder
+
+
+@pytest.fixture
+def own_base(small_model_folder: Path, tmp_path: Path) -> Path:
+    """A copy of the small model that a test may change."""
+    return Path(shutil.copytree(small_model_folder, tmp_path / "base"))
 
 
 @pytest.fixture
