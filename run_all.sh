@@ -17,7 +17,7 @@ fi
 unset MODEL # from here on, each stage starts from the one before
 
 merge() { # base adapter output
-    python merge_peft_adapter.py --base_model "$1" --lora_model "$2" --output_dir "$3"
+    attend python merge_peft_adapter.py --base_model "$1" --lora_model "$2" --output_dir "$3"
 }
 launch pretraining.py "configs/$PROFILE/pt.yaml" --model_name_or_path "$base"
 merge "$base" "$out-pt-v1" "$out-pt-merged"
@@ -25,5 +25,5 @@ launch supervised_finetuning.py "configs/$PROFILE/sft.yaml" --model_name_or_path
 merge "$out-pt-merged" "$out-sft-v1" "$out-sft-merged"
 launch dpo_training.py "configs/$PROFILE/dpo.yaml" --model_name_or_path "$out-sft-merged"
 merge "$out-sft-merged" "$out-dpo-v1" "$out-dpo-merged"
-python -m medtune.evaluation.summary --base "$base" --pt "$out-pt-merged" \
+attend python -m medtune.evaluation.summary --base "$base" --pt "$out-pt-merged" \
     --sft "$out-sft-merged" --dpo "$out-dpo-merged" --output_file "$out-summary.json"

@@ -28,8 +28,27 @@ launch() { # script configuration [options …]
     shift 2
     [ -z "${MODEL:-}" ] || set -- --model_name_or_path "$MODEL" "$@"
     if [ "${NPROC:-1}" -gt 1 ]; then
-        torchrun --standalone --nproc_per_node "$NPROC" "$script" --config "$config" "$@"
+        attend torchrun --standalone --nproc_per_node "$NPROC" "$script" --config "$config" "$@"
     else
-        python "$script" --config "$config" "$@"
+        attend python "$script" --config "$config" "$@"
     fi
+}
+
+# Run a command so that a signal to this script reaches it, and wait until it has saved and left:
+# bash alone would die of SIGTERM and leave it running.
+attend() {
+    local code=0 signalled=0 child
+    "$@" &
+    child=$!
+    # SIGTERM for both: what bash starts with & does not hear SIGINT.
+    trap 'signalled=143; kill -TERM "$child" 2>/dev/null || true' TERM
+    trap 'signalled=130; kill -TERM "$child" 2>/dev/null || true' INT
+    wait "$child" || code=$?
+    while kill -0 "$child" 2>/dev/null; do # a signal ends `wait`, not the command
+        code=0
+        wait "$child" || code=$?
+    done
+    trap - TERM INT
+    [ "$code" -eq 0 ] || [ "$signalled" -eq 0 ] || code=$signalled
+    return "$code"
 }

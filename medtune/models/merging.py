@@ -19,6 +19,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from medtune.arguments import MergeArguments
+from medtune.common.disk import check_room
 from medtune.common.errors import CheckpointError, ConfigError
 from medtune.common.files import apply_umask, staged_folder, write_json
 from medtune.common.lineage import (
@@ -77,6 +78,7 @@ def merge_adapters(arguments: MergeArguments) -> None:
     check_model_type(arguments.model_type, read_config(base).model_type)
     check_trained_on(arguments, trained_from)
     tokenizer = find_tokenizer(arguments, base)
+    check_room(output, weight_bytes(base), "the merged model")
     model = load_weights(base, "auto")
     fit_embedding(model, tokenizer, arguments.resize_emb)
     probe_ids = torch.tensor([tokenizer(PROBE_TEXT)["input_ids"]])
@@ -101,6 +103,11 @@ def merge_adapters(arguments: MergeArguments) -> None:
         apply_umask(staging)
         mark_complete(staging, stage="merge", seconds=round(time.monotonic() - started, 1))
     logger.info("complete: %s", output)
+
+
+def weight_bytes(folder: str) -> int:
+    """Return the bytes of a model's weight files; 0 for a hub name, whose files are elsewhere."""
+    return sum(path.stat().st_size for path in Path(folder).glob("*.safetensors"))
 
 
 def is_already_merged(output: Path, inputs: dict[str, Any]) -> bool:

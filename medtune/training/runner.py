@@ -11,6 +11,7 @@ from transformers import (
 )
 from transformers.integrations import TensorBoardCallback
 
+from medtune.common.disk import check_room
 from medtune.common.errors import Interrupted
 from medtune.common.files import write_json
 from medtune.common.log import is_main_process, logger
@@ -18,7 +19,7 @@ from medtune.data.rows import Rows
 from medtune.models.adapters import count_parameters
 from medtune.training.checkpoints.saving import Cadence
 from medtune.training.guards.board import Board
-from medtune.training.guards.disk import check_room, final_bytes
+from medtune.training.guards.disk import final_bytes
 from medtune.training.guards.finite import FiniteGuard
 from medtune.training.guards.hang import HangWatch
 from medtune.training.guards.memory import LongestBatch, is_out_of_memory, out_of_memory
@@ -65,6 +66,8 @@ def run_training(
         "train_runtime": totals["seconds"],
         "steps": result.global_step,
         "num_tokens": totals["num_tokens"],
+        "checkpoint_commit_seconds": round(trainer.commit_seconds, 3),
+        "checkpoint_commit_bytes": trainer.commit_bytes,
     }
     check_final_room(trainer, folder.path)
     trainer.save_model()  # on every process: under ZeRO-3 it gathers

@@ -11,6 +11,7 @@ from accelerate.utils import broadcast_object_list
 from transformers import TrainingArguments, set_seed
 
 from medtune.arguments import AUTO, RunArguments, StageArguments
+from medtune.common.disk import check_room, size
 from medtune.common.errors import ConfigError, MedtuneError
 from medtune.common.lineage import describe_data, describe_tokenizer, describe_weights
 from medtune.common.log import is_main_process, logger
@@ -20,7 +21,7 @@ from medtune.models.loading import resolve_model
 from medtune.training.checkpoints.exactness import check_changeable, check_resumable
 from medtune.training.checkpoints.finding import chosen_by_user, newest_committed
 from medtune.training.checkpoints.manifest import read_manifest
-from medtune.training.guards.disk import check_room, checkpoint_bytes, final_bytes, size
+from medtune.training.guards.disk import checkpoint_bytes, final_bytes
 from medtune.training.run_folder import RunFolder, describe_inputs
 
 NEVER = "never"

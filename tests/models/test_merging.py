@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from medtune.arguments import MergeArguments
-from medtune.common.errors import CheckpointError, ConfigError
+from medtune.common.errors import CheckpointError, ConfigError, DiskError
 from medtune.models.merging import merge_adapters
 
 RANK, ALPHA = 4, 8
@@ -221,3 +221,14 @@ def test_output_folder_with_other_files_is_refused_and_same_merge_is_reused(
     other = make_adapter(small_model_folder, tmp_path / "other", seed=9)
     with pytest.raises(ConfigError, match="found other files"):
         merge(small_model_folder, [other], merged)
+
+
+def test_merge_without_room_is_refused_before_it_begins(
+    small_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = make_adapter(small_model_folder, tmp_path / "adapter")
+    monkeypatch.setattr("medtune.common.disk.free_bytes", lambda folder: 1 << 20)
+
+    with pytest.raises(DiskError, match=r"room for the merged model: need .* have 1\.0 MiB"):
+        merge(small_model_folder, [adapter], tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()

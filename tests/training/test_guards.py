@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
+from medtune.common import disk as common_disk
 from medtune.common.errors import (
     ConfigError,
     DiskError,
@@ -246,7 +247,7 @@ def test_sudden_rise_of_the_loss_is_recorded(
 def test_run_that_will_not_fit_is_refused_before_it_starts(
     run_stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(disk, "free_bytes", lambda folder: 50 << 20)
+    monkeypatch.setattr(common_disk, "free_bytes", lambda folder: 50 << 20)
 
     with pytest.raises(DiskError, match=r"need \d.* MiB, have 50\.0 MiB") as stopped:
         run_stage("sft", "out", *SAVES)
@@ -273,7 +274,7 @@ def test_disk_that_fills_during_a_save_costs_nothing(
         def save_some(value: Any, path: Any, *args: Any, **kwargs: Any) -> None:
             if "checkpoint-4" in str(path) and "optimizer" in str(path):
                 Path(path).write_bytes(b"half of it")
-                patch.setattr(disk, "free_bytes", lambda folder: 0)
+                patch.setattr(common_disk, "free_bytes", lambda folder: 0)
                 raise full
             save(value, path, *args, **kwargs)
 
@@ -303,7 +304,7 @@ def test_room_is_asked_for_before_each_save(
     run_stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def fill() -> None:
-        monkeypatch.setattr(disk, "free_bytes", lambda folder: 1000)
+        monkeypatch.setattr(common_disk, "free_bytes", lambda folder: 1000)
 
     at_step(monkeypatch, 3, fill)
 

@@ -8,11 +8,12 @@ from typing import Any
 from safetensors import SafetensorError
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from medtune.common.disk import check_room, is_disk_full, size
 from medtune.common.errors import DiskError
 from medtune.common.log import is_main_process
 from medtune.training.checkpoints.finding import remove_old
 from medtune.training.checkpoints.manifest import commit, read_manifest
-from medtune.training.guards.disk import check_room, checkpoint_bytes, is_disk_full, size
+from medtune.training.guards.disk import checkpoint_bytes
 
 
 class Cadence(TrainerCallback):

@@ -1,13 +1,7 @@
-"""Room on the disk: how much a run will need, and an end with exit code 4 where it is not there."""
+"""How much room the checkpoints and the result of a run take."""
 
-import errno
-import shutil
-from pathlib import Path
 from typing import Any
 
-from medtune.common.errors import DiskError
-
-MARGIN = 1.05
 OPTIMIZER_BYTES = 8  # of each trained weight: two moments in float32
 SMALL_FILES_BYTES = 32 << 20  # tokenizer, states, logs
 
@@ -30,36 +24,3 @@ def final_bytes(model: Any) -> int:
     trained = (p for p in model.parameters() if p.requires_grad)
     sizes = (getattr(p, "ds_numel", p.numel()) * p.element_size() for p in trained)
     return SMALL_FILES_BYTES + sum(sizes)
-
-
-def check_room(folder: Path, num_bytes: float, what: str) -> None:
-    """Raise DiskError if the file system of `folder` has less free than is needed for `what`."""
-    free = free_bytes(folder)
-    if free < num_bytes * MARGIN:
-        raise DiskError(
-            f"{folder}: expected room for {what}: need {size(num_bytes * MARGIN)}, have "
-            f"{size(free)}. Make room, name another --output_dir, or keep fewer checkpoints "
-            "(--save_total_limit); then run the same command again."
-        )
-
-
-def free_bytes(folder: Path) -> int:
-    """Return the free bytes where a folder is or will be."""
-    while not folder.exists():
-        folder = folder.absolute().parent
-    return shutil.disk_usage(folder).free
-
-
-def is_disk_full(error: BaseException, folder: Path, num_bytes: float) -> bool:
-    """True if an error while writing means a full disk; torch and safetensors do not say so."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return True
-    return "No space left" in str(error) or free_bytes(folder) < num_bytes
-
-
-def size(num_bytes: float) -> str:
-    """Return a size for people. Example: 1.5 GiB"""
-    for unit, scale in (("GiB", 1 << 30), ("MiB", 1 << 20)):
-        if num_bytes >= scale:
-            return f"{num_bytes / scale:.1f} {unit}"
-    return f"{num_bytes / 1024:.1f} KiB"
