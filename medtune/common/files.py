@@ -38,6 +38,22 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folders(folder: Path) -> None:
+    """Wait until the names in a folder and in all folders below it are on the disk."""
+    for path in [*folder.rglob("*"), folder]:
+        if path.is_dir():
+            sync(path)
+
+
 def sha256_of_file(path: Path) -> str:
     """Return the hexadecimal SHA-256 of a file, read in pieces."""
     digest = hashlib.sha256()

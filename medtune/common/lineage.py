@@ -15,7 +15,7 @@ from typing import Any
 
 from medtune import __version__
 from medtune.common.errors import CheckpointError
-from medtune.common.files import read_json, sha256_of_file, sha256_of_json, write_json
+from medtune.common.files import read_json, sha256_of_file, sha256_of_json, sync, write_json
 
 LINEAGE_FILE = "lineage.json"
 COMPLETE_FILE = "COMPLETE"
@@ -155,7 +155,14 @@ def lineage_file_of(output: str | Path) -> Path:
 
 
 def mark_complete(folder: Path, **facts: Any) -> None:
-    """Write `COMPLETE`, the last file of a finished folder, with the facts that it certifies."""
+    """Write `COMPLETE`, the last file of a finished folder, with the facts that it certifies.
+
+    All other files are on the disk before it, so that no loss of power leaves it alone there.
+    """
+    for path in folder.iterdir():
+        if path.is_file():
+            sync(path)
+    sync(folder)
     lineage = folder / LINEAGE_FILE  # which cannot hold its own hash
     hashes = {lineage.name: sha256_of_file(lineage)} if lineage.exists() else {}
     finished = datetime.now(UTC).isoformat(timespec="seconds")

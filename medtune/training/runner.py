@@ -44,7 +44,7 @@ def run_training(
     """
     folder = run.folder
     checkpoint = begin(run, trainer, rows)
-    signals = prepare_callbacks(run, trainer, rows)
+    signals, _ = guards = prepare_callbacks(run, trainer, rows)
     log_plan(trainer, rows.ledger)
     try:
         result = trainer.train(resume_from_checkpoint=checkpoint)
@@ -52,6 +52,9 @@ def run_training(
         if is_out_of_memory(error):
             raise out_of_memory(trainer, error) from error
         raise
+    finally:
+        for guard in guards:
+            guard.close()
     if signals.received:
         trainer.accelerator.wait_for_everyone()
         raise Interrupted(
@@ -112,15 +115,18 @@ def write_results(run: Run, train_results: dict[str, Any], eval_results: dict[st
     )
 
 
-def prepare_callbacks(run: Run, trainer: Any, rows: Rows) -> StopOnSignal:
-    """Put our progress lines in the place of the library's and the guards before them."""
+def prepare_callbacks(run: Run, trainer: Any, rows: Rows) -> tuple[StopOnSignal, HangWatch]:
+    """Put our progress lines in the place of the library's and the guards before them.
+
+    Returns those to close when the training has ended, however it does.
+    """
     folder = run.folder.path
     for callback in (ProgressCallback, PrinterCallback, TensorBoardCallback):
         trainer.remove_callback(callback)
-    signals = StopOnSignal(folder)
+    signals, hang = StopOnSignal(folder), HangWatch(run.options.hang_timeout_s)
     callbacks: list[TrainerCallback] = [
         Cadence(),
-        HangWatch(run.options.hang_timeout_s),
+        hang,
         LongestBatch(trainer),
         FiniteGuard(folder, trainer, rows, run.options.max_skipped_steps),
         signals,
@@ -130,7 +136,7 @@ def prepare_callbacks(run: Run, trainer: Any, rows: Rows) -> StopOnSignal:
         callbacks.append(Board(folder))
     for callback in callbacks:
         trainer.add_callback(callback)
-    return signals
+    return signals, hang
 
 
 def describe_steps(trainer: Any, num_tokens: int) -> str:

@@ -1,11 +1,10 @@
 """The commit of a checkpoint: every file on disk, then the manifest that names them, by rename."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
-from medtune.common.files import sha256_of_file, write_json
+from medtune.common.files import sha256_of_file, sync, sync_folders, write_json
 
 MANIFEST_FILE = "MANIFEST.json"
 
@@ -21,23 +20,11 @@ def commit(folder: Path, facts: dict[str, Any]) -> int:
             sync(path)
             name = str(path.relative_to(folder))
             files[name] = {"bytes": path.stat().st_size, "sha256": sha256_of_file(path)}
-    for path in folder.rglob("*"):
-        if path.is_dir():
-            sync(path)
-    sync(folder)
+    sync_folders(folder)
     write_json(folder / MANIFEST_FILE, {**facts, "files": files})
     sync(folder)  # the rename of the manifest
     sync(folder.parent)
     return sum(file["bytes"] for file in files.values())
-
-
-def sync(path: Path) -> None:
-    """Wait until a file or folder is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:

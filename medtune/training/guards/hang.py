@@ -37,7 +37,7 @@ class HangWatch(TrainerCallback):
     on_step_begin = on_step_end = on_substep_end = on_prediction_step = on_save = on_log = beat
     on_evaluate = on_epoch_begin = beat
 
-    def on_train_end(self, *_: Any, **__: Any) -> None:
+    def close(self) -> None:
         """Watch no longer."""
         self._ended.set()
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -12,13 +13,15 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from medtune.common.log import logger
 from medtune.training.guards.events import record_event
 
+SECONDS_OF_ONE_CTRL_C = 2.0
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopOnSignal(TrainerCallback):
-    """Saves and stops at the end of the step in which a signal came; a second one stops at once.
+    """Saves and stops at the end of the step in which a signal came; Ctrl-C again stops at once.
 
-    The signal only sets a flag: a save in the middle of a step could not be continued exactly.
+    The signal only sets a flag: a save in the middle of a step could not be continued exactly. One
+    Ctrl-C may come as several signals: from the terminal, the run script and torchrun.
     received: the signal's number, 0 without one, the same on all processes.
     """
 
@@ -27,13 +30,14 @@ class StopOnSignal(TrainerCallback):
         self.folder = folder
         self.received = 0
         self._flag = 0
+        self._noted = 0.0  # time.monotonic()
         self._before: dict[int, Any] = {}
 
     def on_train_begin(self, args: TrainingArguments, *_: Any, **__: Any) -> None:
         """Take the signals over."""
         self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
 
-    def on_train_end(self, *_: Any, **__: Any) -> None:
+    def close(self) -> None:
         """Give the signals back."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
@@ -68,7 +72,12 @@ class StopOnSignal(TrainerCallback):
         return int(flag)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
         if self._flag:
-            os._exit(128 + number)
-        self._flag = number
-        logger.info("signal %s: saving at the end of this step, again to stop at once", number)
+            if number == signal.SIGINT and now - self._noted > SECONDS_OF_ONE_CTRL_C:
+                os._exit(128 + number)
+            return
+        self._flag, self._noted = number, now
+        logger.info(
+            "signal %s: saving at the end of this step, Ctrl-C again to stop at once", number
+        )
