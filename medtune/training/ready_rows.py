@@ -34,6 +34,17 @@ class ReadyRows:
         self.started = time.monotonic()
         return super().train(*args, **kwargs)  # type: ignore[misc]
 
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """Train for an epoch, unless the checkpoint is that of the last step.
+
+        The library looks for the end after a step only: a run that was killed between its last
+        checkpoint and its end would get one step more than the uninterrupted one.
+        """
+        if self.state.global_step >= self.state.max_steps:  # type: ignore[attr-defined]
+            self.control.should_training_stop = True  # type: ignore[attr-defined]
+            return
+        super()._run_epoch(*args, **kwargs)  # type: ignore[misc]
+
     def get_train_dataloader(self) -> DataLoader:
         """Return batches of rows or, with --tokens_per_batch, of tokens."""
         if self.speed.tokens_per_batch is None:
