@@ -216,7 +216,8 @@ def test_torchrun_starts_a_run_again_whose_rank_was_killed(lab: Lab) -> None:
     output = lab.new_output()
     fault = Fault("step kill", at=6, rank=1, once=str(output.with_name("killed")))
 
-    attempt = launch(lab, SFT2, output, fault, ("--max-restarts", "1"))
+    # Gloo's ranks now and then miss each other after a restart; then torchrun restarts once more.
+    attempt = launch(lab, SFT2, output, fault, ("--max-restarts", "3"))
 
     assert attempt.exit_codes == [0], attempt.log[-3000:]
     assert output.with_name("killed").exists()
