@@ -6,6 +6,10 @@
 bash setup.sh
 PATH="$PWD/.venv/bin:$PATH"
 
+# torchrun gives restarted processes the store of those before them, with addresses where nobody
+# listens any more: the restart fails as often as not. So each start gets a store of its own.
+export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
+
 if [ -n "${PROFILE:-}" ]; then
     echo "profile: $PROFILE (from PROFILE)"
 elif [ -n "${DEFAULT_PROFILE:-}" ]; then

@@ -33,7 +33,11 @@ def small_model_folder(
     tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerFast
 ) -> Path:
     """A folder with an untrained GLM of two narrow layers, its tokenizer and generation config."""
-    folder = tmp_path_factory.mktemp("small-glm")
+    return write_small_model(tmp_path_factory.mktemp("small-glm"), tokenizer)
+
+
+def write_small_model(folder: Path, tokenizer: PreTrainedTokenizerFast) -> Path:
+    """Write an untrained GLM of two narrow layers, its tokenizer and generation config."""
     stop_ids = tokenizer.convert_tokens_to_ids(list(STOP_TOKENS))
     config = GlmConfig(
         vocab_size=4096,

@@ -18,7 +18,11 @@ from medtune.common.log import is_main_process, logger
 from medtune.data.loading import data_files
 from medtune.data.rows import Rows
 from medtune.models.loading import resolve_model
-from medtune.training.checkpoints.exactness import check_changeable, check_resumable
+from medtune.training.checkpoints.exactness import (
+    check_changeable,
+    check_resumable,
+    count_skipped_rows,
+)
 from medtune.training.checkpoints.finding import chosen_by_user, newest_committed
 from medtune.training.checkpoints.manifest import read_manifest
 from medtune.training.guards.disk import checkpoint_bytes, final_bytes
@@ -129,6 +133,7 @@ def begin(run: Run, trainer: Any, rows: Rows) -> str | None:
     trainer.num_kept, trainer.args.save_total_limit = trainer.args.save_total_limit, None
     if checkpoint:
         logger.info("continuing from %s", checkpoint)
+        count_skipped_rows()
         trainer.seconds_before = totals["seconds"]
         if is_main_process():
             trainer.tokens_seen = totals["num_tokens"]

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from datasets import Dataset
 from torch.utils.data import DataLoader, Sampler
 
@@ -124,3 +125,23 @@ def token_budget_loader(rows: Dataset, budget: int, trainer: Any) -> EpochDataLo
         num_workers=arguments.dataloader_num_workers,
         pin_memory=arguments.dataloader_pin_memory,
     )
+
+
+def gather_uneven(accelerator: Any) -> None:
+    """Let `accelerator.gather` join tensors of which each process has another number of rows.
+
+    TRL gathers a number for each pair, and batches of equal tokens hold unequal numbers of pairs:
+    gloo ends the processes then, and NCCL reads past the shorter tensor.
+    """
+    gather = accelerator.gather
+
+    def gather_rows(values: Any) -> Any:
+        if not isinstance(values, torch.Tensor) or values.dim() != 1:
+            return gather(values)
+        counts = gather(torch.tensor([len(values)], device=values.device)).tolist()
+        padded = values.new_zeros(max(counts))
+        padded[: len(values)] = values
+        parts = gather(padded).view(len(counts), -1)
+        return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+    accelerator.gather = gather_rows

@@ -25,6 +25,7 @@ from medtune.training.memory.recompute import settle_recompute
 from medtune.training.packed.install import make_fast
 from medtune.training.ready_rows import Batch, ReadyRows, take_num_tokens
 from medtune.training.reference import add_reference
+from medtune.training.token_batches import gather_uneven
 
 
 def token_weighted_metrics(prediction: EvalPrediction) -> dict[str, float]:
@@ -97,6 +98,8 @@ class PreferenceTrainer(ReadyRows, CommittedSaves, DPOTrainer):
         self.speed = arguments.speed
         if self.speed.packed_forward == "auto":
             make_fast(self, share_prefix=True)
+        if self.speed.tokens_per_batch and self.accelerator.num_processes > 1:
+            gather_uneven(self.accelerator)
         base, adapter = arguments.model.model_name_or_path, arguments.adapter.peft_path
         self.reference_weights = [str(resolve_model(base)), *([adapter] if adapter else [])]
         if self.precompute_ref_logps:

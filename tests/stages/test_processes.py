@@ -86,6 +86,20 @@ def test_how_a_step_is_divided_does_not_change_the_losses(
     assert of("two_processes", batch(2, 1), nproc=2) == pytest.approx(whole, abs=TOLERANCE)
 
 
+def test_processes_may_have_unequal_numbers_of_pairs_in_batches_of_tokens(
+    base: Path, tmp_path: Path
+) -> None:
+    common = ("dpo_training.py", base, "data/reward/medicines.jsonl", "--max_length=128")
+    # Each step is the whole epoch, so that the same pairs are in it however they are cut.
+    options = ("--tokens_per_batch=700", "--gradient_accumulation_steps=1000")
+    script, base, data, length = common
+    one = run(script, tmp_path / "one", base, data, length, *options)
+    two = run(script, tmp_path / "two", base, data, length, *options, nproc=2)
+
+    assert len(losses(one)) == STEPS
+    assert losses(two) == pytest.approx(losses(one), abs=TOLERANCE)
+
+
 @pytest.mark.parametrize("stage", (2, 3))
 def test_zero_gives_the_same_losses_and_saves_full_size_tensors(
     base: Path, tmp_path: Path, stage: int

@@ -10,6 +10,7 @@ import pytest
 import dpo_training
 import pretraining
 import supervised_finetuning
+from medtune.common.files import write_lines
 
 MAINS = {
     "pt": pretraining.main,
@@ -21,9 +22,13 @@ Stage = Callable[..., Path]
 
 
 @pytest.fixture
-def data(tmp_path: Path, write_jsonl: Callable[..., Path]) -> Path:
+def data(tmp_path: Path) -> Path:
     """A folder with pt/, sft/ and dpo/ of 24 rows each, of differing lengths."""
-    folder = tmp_path / "data"
+    return write_data(tmp_path / "data")
+
+
+def write_data(folder: Path) -> Path:
+    """Write pt/, sft/ and dpo/ of 24 rows each, of differing lengths."""
     texts = [f"{topic}的症状是{'发热、' * (i % 5 + 1)}应当休息。" for i, topic in enumerate(TOPICS)]
     (folder / "pt").mkdir(parents=True)
     (folder / "pt" / "book.txt").write_text("\n\n".join(texts), encoding="utf-8")
@@ -46,8 +51,8 @@ def data(tmp_path: Path, write_jsonl: Callable[..., Path]) -> Path:
     ]
     (folder / "sft").mkdir()
     (folder / "dpo").mkdir()
-    write_jsonl(folder / "sft" / "a.jsonl", conversations)
-    write_jsonl(folder / "dpo" / "a.jsonl", pairs)
+    write_lines(folder / "sft" / "a.jsonl", conversations)
+    write_lines(folder / "dpo" / "a.jsonl", pairs)
     return folder
 
 

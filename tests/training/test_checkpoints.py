@@ -243,15 +243,17 @@ def test_run_with_damaged_checkpoints_goes_on_from_the_one_before(
     )
 
 
+@pytest.mark.parametrize("stage", ["pt", "sft", "dpo"])
 def test_run_killed_after_its_last_checkpoint_is_finished_from_it(
-    run_stage: Stage, tmp_path: Path
+    run_stage: Stage, tmp_path: Path, stage: str
 ) -> None:
-    whole = run_stage("sft", "whole", *SAVES)
+    whole = run_stage(stage, "whole", *SAVES)
     out = interrupted_copy(whole, tmp_path / "out")
 
-    run_stage("sft", "out", *SAVES)
+    run_stage(stage, "out", *SAVES)
 
     assert is_same_end(out, whole)
+    assert [e["step"] for e in read_metrics(out) if "loss" in e] == [1, 2, 3, 4, 5, 6]
     first, second = (json.loads((f / "train_results.json").read_text()) for f in (whole, out))
     assert first["train_loss"] == second["train_loss"]
 

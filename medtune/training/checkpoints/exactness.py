@@ -1,7 +1,9 @@
 """What a continued run needs to be the uninterrupted one, and what may change meanwhile."""
 
+from operator import attrgetter
 from typing import Any
 
+from accelerate.data_loader import SkipBatchSampler
 from transformers import TrainingArguments
 
 from medtune.common.errors import ConfigError
@@ -22,6 +24,16 @@ CHANGEABLE = {
     "learning_rate", "weight_decay", "max_grad_norm", "num_train_epochs", "max_steps",
     "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps",
 }  # fmt: skip
+
+
+def count_skipped_rows() -> None:
+    """Let the batches after skipped ones know how many rows they have over all processes.
+
+    accelerate does not pass that on, so that the logs of a continued epoch's last step would count
+    the rows twice that fill it up.
+    """
+    for name in ("batch_size", "num_processes", "split_batches"):
+        setattr(SkipBatchSampler, name, property(attrgetter(f"batch_sampler.{name}")))
 
 
 def check_resumable(training: TrainingArguments) -> None:
