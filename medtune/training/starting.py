@@ -23,7 +23,7 @@ from medtune.training.checkpoints.exactness import (
     check_resumable,
     count_skipped_rows,
 )
-from medtune.training.checkpoints.finding import chosen_by_user, newest_committed
+from medtune.training.checkpoints.finding import checkpoints_of, chosen_by_user, newest_committed
 from medtune.training.checkpoints.manifest import read_manifest
 from medtune.training.guards.disk import checkpoint_bytes, final_bytes
 from medtune.training.run_folder import RunFolder, describe_inputs
@@ -89,7 +89,7 @@ def describe_run(
     weights = describe_weights(base)
     if arguments.adapter.peft_path:
         weights["adapter"] = describe_weights(arguments.adapter.peft_path)
-    tokenizer = describe_tokenizer(arguments.model.tokenizer_name_or_path or base)
+    tokenizer = describe_tokenizer(resolve_model(arguments.model.tokenizer_name_or_path or base))
     data = describe_data(data_files(arguments.data))
     inputs = describe_inputs(stage, options, weights, tokenizer, data)
     return RunFolder(Path(arguments.training.output_dir), inputs, options)
@@ -153,7 +153,8 @@ def check_run_room(trainer: Any, folder: Path) -> None:
     """Raise DiskError if the checkpoints that are kept and the result will not fit on the disk."""
     num_kept = trainer.args.save_total_limit
     has_saves = trainer.args.save_strategy != "no"
-    there = sum(f.stat().st_size for f in folder.glob("checkpoint-*/**/*") if f.is_file())
+    files = (file for path in checkpoints_of(folder) for file in path.rglob("*"))
+    there = sum(file.stat().st_size for file in files if file.is_file())
     one = checkpoint_bytes(trainer.model)
     # One more than are kept: the new one is written before the oldest is removed.
     need = one * ((num_kept or 1) + 1) * has_saves + final_bytes(trainer.model) - there

@@ -9,7 +9,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from medtune.arguments import MergeArguments
 from medtune.common.errors import CheckpointError, ConfigError, DiskError
@@ -97,7 +97,7 @@ def test_merged_folder_loads_and_answers_without_medtune(
     merged = merge(small_model_folder, [adapter], tmp_path / "merged")
     program = f"""
 import sys
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 model = AutoModelForCausalLM.from_pretrained({str(merged)!r}, trust_remote_code=False)
 tokenizer = AutoTokenizer.from_pretrained({str(merged)!r}, trust_remote_code=False)
 ids = tokenizer.apply_chat_template([{{"role": "user", "content": "发热怎么办？"}}],
@@ -232,3 +232,28 @@ def test_merge_without_room_is_refused_before_it_begins(
     with pytest.raises(DiskError, match=r"room for the merged model: need .* have 1\.0 MiB"):
         merge(small_model_folder, [adapter], tmp_path / "merged")
     assert not (tmp_path / "merged").exists()
+
+
+def test_merge_that_is_killed_leaves_nothing_and_is_done_anew(
+    small_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = make_adapter(small_model_folder, tmp_path / "adapter")
+    with monkeypatch.context() as patch:
+
+        def save_some(self: object, folder: Path, **_: object) -> None:
+            (folder / "model-00001-of-00002.safetensors").write_bytes(b"half of it")
+            raise KeyboardInterrupt
+
+        patch.setattr(PreTrainedModel, "save_pretrained", save_some)
+        with pytest.raises(KeyboardInterrupt):
+            merge(small_model_folder, [adapter], tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
+    left = tmp_path / ".merged.staging"  # by a kill, which nothing cleans up after
+    left.mkdir()
+    (left / "model-00001-of-00002.safetensors").write_bytes(b"half of it")
+
+    merged = merge(small_model_folder, [adapter], tmp_path / "merged")
+
+    assert (merged / "COMPLETE").exists()
+    assert not list(merged.glob("model-*"))
+    assert not left.exists()
