@@ -50,7 +50,8 @@ class RunFolder:
 
     inputs: stage, options, base, tokenizer and data, with hashes: what makes this run this run.
     run_id: of the run that the folder holds, in each of its checkpoints; "" before `open`.
-    changes: what was allowed to differ from the start of the run, "name: before -> now".
+    changes: what was allowed to differ from the start of the run, "name: before -> now"; only what
+    differs now before `open`.
     """
 
     path: Path
@@ -108,14 +109,14 @@ class RunFolder:
         mark_complete(self.path, stage=self.inputs["stage"], **facts)
 
     def _write_lineage(self, outputs: dict[str, str]) -> None:
-        before = read_lineage(self.path) or {}
-        changes = [line for line in self.changes if line not in before.get("changes", [])]
+        before = (read_lineage(self.path) or {}).get("changes", [])
+        self.changes = before + [line for line in self.changes if line not in before]
         write_lineage(
             self.path / LINEAGE_FILE,
             self.inputs,
             outputs,
             run_id=self.run_id,
-            changes=before.get("changes", []) + changes,
+            changes=self.changes,
         )
 
 

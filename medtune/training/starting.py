@@ -113,21 +113,22 @@ def begin(run: Run, trainer: Any, rows: Rows) -> str | None:
     DiskError if the run will find no room.
     """
     folder = run.folder
-    found: list[Any] = [None, None, 0]
+    found: list[Any] = [None, folder, {}]
     if is_main_process():
         try:
             folder.open(rows)
             checkpoint = find_checkpoint(run)
             check_run_room(trainer, folder.path)
-            tokens = (read_manifest(checkpoint) or {}) if checkpoint else {}
-            found = [checkpoint and str(checkpoint), folder.run_id, tokens]
+            totals = (read_manifest(checkpoint) or {}) if checkpoint else {}
+            found = [checkpoint and str(checkpoint), folder, totals]
         except MedtuneError as error:
-            found = [error, None, None]
+            found = [error, folder, {}]
     if PartialState().num_processes > 1:
         broadcast_object_list(found)
-    checkpoint, folder.run_id, totals = found
+    checkpoint, folder, totals = found
     if isinstance(checkpoint, MedtuneError):
         raise checkpoint
+    run.folder = folder  # on every process that which has been opened
     trainer.run_id = folder.run_id
     trainer.has_changed_options = bool(folder.changes)
     trainer.num_kept, trainer.args.save_total_limit = trainer.args.save_total_limit, None

@@ -267,6 +267,7 @@ def test_resume_names_a_checkpoint_or_never(run_stage: Stage, tmp_path: Path) ->
     run_stage("sft", "out", *SAVES, f"--resume={out / 'checkpoint-2'}")
 
     assert is_same_end(out, whole)
+    assert {p.name for p in out.glob("*.bad")} == {"checkpoint-4.bad", "checkpoint-6.bad"}
 
 
 def test_checkpoints_of_an_older_run_are_never_continued(run_stage: Stage, tmp_path: Path) -> None:

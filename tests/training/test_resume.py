@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from medtune.common.errors import ConfigError
 from medtune.training.progress import read_metrics
+from medtune.training.ready_rows import ReadyRows
 from tests.training.conftest import Stage
 from tests.training.test_checkpoints import SAVES, interrupted_copy, is_same_end
 
@@ -112,6 +113,24 @@ def test_allowed_change_takes_effect_and_is_remembered(run_stage: Stage, tmp_pat
     assert rates == dict.fromkeys((1, 2), 1e-3) | dict.fromkeys(range(3, 9), 1e-4)
     changes = json.loads((out / "lineage.json").read_text())["changes"]
     assert changes == ["options.learning_rate: 0.001 -> 0.0001", "options.max_steps: 6 -> 8"]
+
+
+def test_allowed_change_holds_if_it_is_interrupted_before_a_checkpoint(
+    run_stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    constant = (*SAVES, "--lr_scheduler_type=constant")
+    whole = run_stage("sft", "whole", *constant)
+    out = interrupted_copy(whole, tmp_path / "out", 6, 4)
+    options = [*constant, "--learning_rate=1e-4", "--allow_change=learning_rate"]
+    with monkeypatch.context() as patch:
+        patch.setattr(ReadyRows, "training_step", None)  # as a kill: the change is written already
+        with pytest.raises(TypeError):
+            run_stage("sft", "out", *options)
+
+    run_stage("sft", "out", *options)
+
+    rates = {e["step"]: e["learning_rate"] for e in read_metrics(out) if "loss" in e}
+    assert rates == dict.fromkeys((1, 2), 1e-3) | dict.fromkeys(range(3, 7), 1e-4)
 
 
 def test_allowed_change_back_to_the_same_is_the_same_run(run_stage: Stage, tmp_path: Path) -> None:

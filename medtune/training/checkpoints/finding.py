@@ -56,7 +56,10 @@ def set_aside(checkpoint: Path, reason: str) -> None:
 
 
 def chosen_by_user(name: str, run_id: str) -> Path:
-    """Return the checkpoint that --resume names. Raises CheckpointError if it cannot be used."""
+    """Return the checkpoint that --resume names; newer ones are set aside.
+
+    Raises CheckpointError if it cannot be used.
+    """
     checkpoint = Path(name)
     if not checkpoint.is_dir():
         raise CheckpointError(
@@ -68,6 +71,9 @@ def chosen_by_user(name: str, run_id: str) -> Path:
             f"--resume {name}: expected a committed checkpoint of this run, found that {damage}. "
             "Leave --resume out to go on from the newest one that is whole."
         )
+    for newer in checkpoints_of(checkpoint.parent):
+        if step_of(newer) > step_of(checkpoint):  # another course may lead to other weights there
+            set_aside(newer, f"--resume goes on from {checkpoint.name}")
     return checkpoint
 
 
