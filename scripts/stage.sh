@@ -9,6 +9,8 @@ PATH="$PWD/.venv/bin:$PATH"
 # torchrun gives restarted processes the store of those before them, with addresses where nobody
 # listens any more: the restart fails as often as not. So each start gets a store of its own.
 export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
+# Seconds that torchrun gives its processes to save after a signal, before it kills them.
+export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-300}
 
 if [ -n "${PROFILE:-}" ]; then
     echo "profile: $PROFILE (from PROFILE)"

@@ -331,6 +331,13 @@ def test_mix_that_means_nothing_is_refused(words: list[str]) -> None:
     assert refusal("--mix", *words).startswith("--mix: expected ")
 
 
+@pytest.mark.parametrize("word", ["d=5", "./d=5", "v=5"])
+def test_mixing_what_is_trained_or_validated_on_is_refused(word: str) -> None:
+    assert "the same" in refusal("--validation_file_dir", "v", "--mix", word)
+    assert "the same" in refusal("--mix", "a=5", "./a=6")
+    assert "write ./train=5" in refusal("--mix", "train=5")
+
+
 def test_folder_to_mix_may_hold_any_sign() -> None:
     assert mix_percentages(["a=b=2.5", "/c d/e=10"]) == {"a=b": 2.5, "/c d/e": 10.0}
 

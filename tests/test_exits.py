@@ -43,6 +43,7 @@ def end(how: str, num_processes: int) -> subprocess.CompletedProcess[str]:
         ("pass", 0),
         ("raise SystemExit(0)", 0),
         ("raise DataError('rows.jsonl:3: expected text')", 2),
+        ("raise OSError(28, 'No space left on device')", 4),
         ("raise KeyboardInterrupt", 130),
     ],
 )

@@ -127,7 +127,14 @@ class DataArguments(ScreeningArguments):
                 f"({self.train_file_dir}): a loss on training data measures nothing. Leave "
                 "--validation_file_dir out to have a part split off."
             )
-        mix_percentages(self.mix)  # raises
+        known = [self.train_file_dir, self.validation_file_dir]
+        for folder in mix_percentages(self.mix):
+            if any(other and same_path(folder, other) for other in known):
+                raise ConfigError(
+                    f"--mix {folder}: expected other data than that of --train_file_dir, of "
+                    "--validation_file_dir and of the others mixed in, found the same."
+                )
+            known.append(folder)
 
 
 @dataclass
@@ -168,6 +175,11 @@ def mix_percentages(mix: list[str]) -> dict[str, float]:
             percent = float(text)
         except ValueError:
             percent = 0.0
+        if folder in ("train", "validation"):
+            raise ConfigError(
+                f"--mix {word}: expected another name, because the ledger has parts of this one; "
+                f"write ./{word}."
+            )
         if not folder or not 0 < percent < 100 or folder in percentages:
             raise ConfigError(
                 "--mix: expected FOLDER=PERCENT (above 0, below 100), each folder once, found "

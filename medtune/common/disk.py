@@ -1,10 +1,9 @@
 """Room on the disk: asked for before it is used; where there is none, an end with exit code 4."""
 
-import errno
 import shutil
 from pathlib import Path
 
-from medtune.common.errors import DiskError
+from medtune.common.errors import DISK_FULL, DiskError
 
 MARGIN = 1.05
 
@@ -28,8 +27,11 @@ def free_bytes(folder: Path) -> int:
 
 
 def is_disk_full(error: BaseException, folder: Path, num_bytes: float) -> bool:
-    """True if an error while writing means a full disk; torch and safetensors do not say so."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    """True if an error while writing means a full disk; torch and safetensors do not say so.
+
+    num_bytes: what is still to be written.
+    """
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
         return True
     return "No space left" in str(error) or free_bytes(folder) < num_bytes
 

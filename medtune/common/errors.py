@@ -5,6 +5,7 @@ Exit codes: 0 complete, 1 error, 2 refused (configuration, data or checkpoint), 
 """
 
 import atexit
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -14,11 +15,17 @@ import torch
 
 from medtune.common.log import set_up_logging
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 class MedtuneError(Exception):
-    """A failure explained to the user: what was expected, what was found, where, what to do."""
+    """A failure explained to the user: what was expected, what was found, where, what to do.
+
+    is_of_one_process: True where other processes may not have found the same.
+    """
 
     exit_code = 1
+    is_of_one_process = False
 
 
 class ConfigError(MedtuneError):
@@ -39,6 +46,18 @@ class CheckpointError(MedtuneError):
     exit_code = 2
 
 
+class MemoryExhausted(MedtuneError):
+    """Memory ran out in a step, on this process at least."""
+
+    is_of_one_process = True
+
+
+class BatchTooLarge(ConfigError):
+    """The longest batch does not fit into the memory of this process at least."""
+
+    is_of_one_process = True
+
+
 class NonFiniteError(MedtuneError):
     """Loss or gradient is no number, step after step."""
 
@@ -49,6 +68,7 @@ class DiskError(MedtuneError):
     """The disk has no room; the message says how much is needed and how much there is."""
 
     exit_code = 4
+    is_of_one_process = True
 
 
 class Interrupted(MedtuneError):
@@ -73,9 +93,15 @@ def run_script(main: Callable[[list[str]], None]) -> NoReturn:
     try:
         main(sys.argv[1:])
     except MedtuneError as error:
-        if int(os.environ.get("LOCAL_RANK", "0")) == 0:  # every process finds the same mistake
+        # Most mistakes every process finds, and one of them says it.
+        if error.is_of_one_process or int(os.environ.get("LOCAL_RANK", "0")) == 0:
             sys.stderr.write(f"error: {error}\n")
         exit_code = error.exit_code
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        sys.stderr.write(f"error: the disk is full: {error}. Make room, run the command again.\n")
+        exit_code = DiskError.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("interrupted: run the same command again to continue\n")
         exit_code = 130

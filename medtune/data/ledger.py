@@ -75,7 +75,9 @@ def files_of(data: Loaded[RecordT]) -> list[dict[str, Any]]:
             **entry,
             "rejected": dict(rejected.get(path, {})),
             "tokens": before.get("tokens", {}) | tokens,
-            "patients_data": dict(data.patients_data.get(number, {})),
+            "patients_data": dict(
+                Counter(before.get("patients_data", {})) + data.patients_data.get(number, Counter())
+            ),
         }
     return list(files.values())
 

@@ -8,6 +8,7 @@ from typing import Any
 from medtune.common.errors import CheckpointError
 from medtune.common.files import sha256_of_file
 from medtune.common.lineage import LINEAGE_FILE
+from medtune.common.log import logger
 from medtune.lineage.records import EVALUATION, Record, read_record
 
 COMPARED = "compared with"
@@ -105,13 +106,22 @@ def find_sightings(records: list[Record], sha256: str) -> list[Sighting]:
     direct = [
         Sighting(record, use, None)
         for record in records
-        for use in find_uses(record)
+        for use in uses_or_none(record)
         if use.sha256 == sha256
     ]
     learnt = [seen.record for seen in direct if seen.use is not None and is_learnt(seen.use)]
     taught = {id(record) for record in learnt}
     descended = list(find_descendants(records, learnt, taught))
     return direct + descended
+
+
+def uses_or_none(record: Record) -> list[DataUse]:
+    """Return the uses of a record; none, with a warning, if its ledger is damaged."""
+    try:
+        return list(find_uses(record))
+    except CheckpointError as error:
+        logger.warning("not looked into: %s", error)
+        return []
 
 
 def is_learnt(use: DataUse) -> bool:

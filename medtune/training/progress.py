@@ -40,6 +40,8 @@ class Progress(TrainerCallback):
         """Start the file anew with what a resumed run has already logged."""
         self.started = self.last_time = time.monotonic()
         self.first_step = state.global_step
+        counts = [entry["num_tokens"] for entry in state.log_history if "num_tokens" in entry]
+        self.last_tokens = counts[-1] if counts else 0.0
         if state.is_world_process_zero:
             lines = [json.dumps(entry) + "\n" for entry in state.log_history]
             write_text(self.path, "".join(lines))

@@ -41,6 +41,7 @@ class ReadyRows:
         would drop out other units than one that evaluates in between.
         """
         device = self.args.device  # type: ignore[attr-defined]
+        self.step_batches = self.step_batches and []  # of no step, should memory run out here
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             return super().evaluate(*args, **kwargs)  # type: ignore[misc]
 
@@ -117,9 +118,11 @@ class ReadyRows:
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """Bring both back; then, if they may differ, set what the options of now say."""
+        groups = self.optimizer.param_groups  # type: ignore[attr-defined]
+        weight_decays = [group.get("weight_decay", 0.0) for group in groups]
         super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]
         if checkpoint is not None and self.has_changed_options:
-            apply_changes(self)
+            apply_changes(self, weight_decays)
 
     def _prepare_dataset(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
         return dataset

@@ -12,6 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 import yaml
+from filelock import FileLock, Timeout
 
 from medtune.common.errors import ConfigError
 from medtune.common.files import (
@@ -32,6 +33,8 @@ from medtune.common.lineage import (
 from medtune.data.contamination.report import MATCHES_FILE
 from medtune.data.rows import Rows
 from medtune.training.checkpoints.exactness import CHANGEABLE
+
+LOCK_FILE = ".run.lock"
 
 # Options that change what is shown or where, not what is learnt.
 NOT_COMPARED = {
@@ -67,6 +70,8 @@ class RunFolder:
         Raises ConfigError if the folder holds something else, naming what differs.
         """
         # What begins with a dot is a file that was being written when the process was killed.
+        if self.path.exists() and not self.path.is_dir():
+            raise ConfigError(f"--output_dir {self.path}: expected a folder, found a file.")
         if not self.path.exists() or all(p.name.startswith(".") for p in self.path.iterdir()):
             return "new"
         if not (self.path / LINEAGE_FILE).exists():
@@ -74,7 +79,7 @@ class RunFolder:
                 f"--output_dir {self.path}: expected an empty folder or an earlier run of this "
                 "command, found other files; name another folder."
             )
-        before = read_json(self.path / LINEAGE_FILE)
+        before = self._read_lineage()
         self.run_id = before.get("run_id", "")
         differences = find_differences(before.get("inputs", {}), self.inputs)
         self.changes = [line for line in differences if name_of(line) in allowed]
@@ -86,6 +91,19 @@ class RunFolder:
                 f"{way_out(refused, self.path)}"
             )
         return "complete" if is_complete(self.path) else "resume"
+
+    def _read_lineage(self) -> dict[str, Any]:
+        try:
+            value = read_json(self.path / LINEAGE_FILE)
+        except ValueError:
+            value = None
+        if not isinstance(value, dict):
+            raise ConfigError(
+                f"{self.path / LINEAGE_FILE}: expected what an earlier run wrote, found no JSON "
+                "object: the file is damaged, so that nobody knows whose the folder is. Name "
+                "another --output_dir, or remove that folder."
+            )
+        return value
 
     def open(self, rows: Rows) -> None:
         """Write what is known before training: lineage (inputs), options, ledger, rejects."""
@@ -107,6 +125,22 @@ class RunFolder:
         apply_umask(self.path)
         self._write_lineage(describe_outputs(self.path))
         mark_complete(self.path, stage=self.inputs["stage"], **facts)
+
+    def lock(self) -> FileLock:
+        """Return the lock of the folder, taken; a process that is killed gives it back.
+
+        Raises ConfigError if another process has it: two would rotate each other's checkpoints.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / LOCK_FILE, blocking=False)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise ConfigError(
+                f"--output_dir {self.path}: expected nobody at work there, found another process "
+                "that writes it; wait for its end, or name another folder."
+            ) from error
+        return lock
 
     def _write_lineage(self, outputs: dict[str, str]) -> None:
         before = (read_lineage(self.path) or {}).get("changes", [])

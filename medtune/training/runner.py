@@ -11,6 +11,7 @@ from transformers import (
 )
 from transformers.integrations import TensorBoardCallback
 
+from medtune.arguments import AUTO
 from medtune.common.disk import check_room
 from medtune.common.errors import Interrupted
 from medtune.common.files import write_json
@@ -42,6 +43,20 @@ def run_training(
     stop_token_ids: what generation shall stop at from now on; None keeps the model's own.
     Raises Interrupted after a signal, NonFiniteError, DiskError.
     """
+    try:
+        train_and_save(run, trainer, rows, stop_token_ids)
+    finally:
+        if run.lock is not None:
+            run.lock.release()
+
+
+def train_and_save(
+    run: Run,
+    trainer: LanguageModelTrainer | PreferenceTrainer,
+    rows: Rows,
+    stop_token_ids: list[int] | None,
+) -> None:
+    """Do what run_training says, in a folder that is this run's alone from `begin` on."""
     folder = run.folder
     checkpoint = begin(run, trainer, rows)
     signals, _ = guards = prepare_callbacks(run, trainer, rows)
@@ -59,7 +74,7 @@ def run_training(
         trainer.accelerator.wait_for_everyone()
         raise Interrupted(
             f"interrupted after step {result.global_step}, with a checkpoint: run the same command "
-            "again to continue",
+            "again to continue" + ", without --resume" * (run.options.resume != AUTO),
             signals.received,
         )
     totals = trainer.totals()

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
+from filelock import FileLock
 from transformers import TrainingArguments, set_seed
 
 from medtune.arguments import AUTO, RunArguments, StageArguments
@@ -39,6 +40,7 @@ class Run:
     options: RunArguments
     is_resumed: bool
     started: float  # time.monotonic()
+    lock: FileLock | None = None  # of the folder, on the main process
 
 
 def start_run(stage: str, arguments: StageArguments[Any]) -> Run:
@@ -53,11 +55,17 @@ def start_run(stage: str, arguments: StageArguments[Any]) -> Run:
     join_deepspeed(arguments.training)
     options = arguments.to_dict()
     base = resolve_model(arguments.model.model_name_or_path)
+    data_files(arguments.data)  # each process, so that none waits for another one's download
     status: list[Any] = [None, None]
     if is_main_process():
         try:
             folder = describe_run(stage, arguments, options, base)
             status = [folder.status(arguments.run.allow_change), folder]
+            if status[0] == "complete" and folder.changes:
+                raise ConfigError(
+                    f"--allow_change: expected an unfinished run, found {folder.path} complete. To "
+                    f"train it on, name another --output_dir and --peft_path {folder.path}."
+                )
             if status[0] != "new" and arguments.run.resume == NEVER:
                 raise ConfigError(
                     f"--resume never: expected a new or empty folder, found a run in {folder.path}."
@@ -116,9 +124,12 @@ def begin(run: Run, trainer: Any, rows: Rows) -> str | None:
     found: list[Any] = [None, folder, {}]
     if is_main_process():
         try:
+            check_run_room(trainer, folder.path)
+            run.lock = folder.lock()
+            if folder.status(run.options.allow_change) == "complete":
+                raise ConfigError(f"{folder.path}: another process has completed it meanwhile.")
             folder.open(rows)
             checkpoint = find_checkpoint(run)
-            check_run_room(trainer, folder.path)
             totals = (read_manifest(checkpoint) or {}) if checkpoint else {}
             found = [checkpoint and str(checkpoint), folder, totals]
         except MedtuneError as error:
@@ -146,7 +157,7 @@ def begin(run: Run, trainer: Any, rows: Rows) -> str | None:
 def find_checkpoint(run: Run) -> Path | None:
     """Return the checkpoint that --resume means. Raises CheckpointError."""
     if run.options.resume not in (AUTO, NEVER):
-        return chosen_by_user(run.options.resume, run.folder.run_id)
+        return chosen_by_user(run.options.resume, run.folder.path, run.folder.run_id)
     return newest_committed(run.folder.path, run.folder.run_id)
 
 

@@ -145,7 +145,7 @@ def test_newest_whole_one_is_found_and_newer_ones_are_set_aside(
     assert newest_committed(tmp_path, "b") is None
 
 
-def test_rotation_keeps_the_last_good_and_the_best(tmp_path: Path) -> None:
+def test_rotation_keeps_the_last_good(tmp_path: Path) -> None:
     for step in (1, 2, 3, 4):
         make_checkpoint(tmp_path, step)
     make_checkpoint(tmp_path, 5, is_committed=False)  # being written, or cut off
@@ -153,9 +153,9 @@ def test_rotation_keeps_the_last_good_and_the_best(tmp_path: Path) -> None:
 
     remove_old(tmp_path, None)
     assert len(checkpoints_of(tmp_path)) == 5
-    remove_old(tmp_path, 2, best=str(tmp_path / "checkpoint-1"))
+    remove_old(tmp_path, 2)
     assert [path.name for path in checkpoints_of(tmp_path)] == [
-        f"checkpoint-{step}" for step in (5, 4, 3, 1)
+        f"checkpoint-{step}" for step in (5, 4, 3)
     ]
     remove_old(tmp_path, 0)
     assert [path.name for path in checkpoints_of(tmp_path)] == ["checkpoint-5", "checkpoint-4"]
@@ -163,15 +163,18 @@ def test_rotation_keeps_the_last_good_and_the_best(tmp_path: Path) -> None:
 
 
 def test_checkpoint_that_the_user_names_must_be_whole_and_of_this_run(tmp_path: Path) -> None:
-    good = make_checkpoint(tmp_path, 10)
-    assert chosen_by_user(str(good), "a") == good
+    run, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    good = make_checkpoint(run, 10)
+    assert chosen_by_user(str(good), run, "a") == good
     for run_id, name, words in (
         ("b", good, "another run"),
-        ("a", make_checkpoint(tmp_path, 11, is_committed=False), "not written to its end"),
-        ("a", tmp_path / "nothing", "found none there"),
+        ("a", make_checkpoint(run, 11, is_committed=False), "not written to its end"),
+        ("a", make_checkpoint(elsewhere, 10), "it has checkpoint-11, checkpoint-10"),
+        ("a", run / "checkpoint-9.bad", "found none there"),
+        ("a", run, "found none there"),
     ):
         with pytest.raises(CheckpointError, match=words):
-            chosen_by_user(str(name), run_id)
+            chosen_by_user(str(name), run, run_id)
 
 
 # -- to the same end

@@ -22,10 +22,10 @@ from transformers import TrainerCallback
 
 from medtune.common import disk as common_disk
 from medtune.common.errors import (
-    ConfigError,
+    BatchTooLarge,
     DiskError,
     Interrupted,
-    MedtuneError,
+    MemoryExhausted,
     NonFiniteError,
 )
 from medtune.training import runner, starting
@@ -313,6 +313,20 @@ def test_room_is_asked_for_before_each_save(
     assert [path.name for path in checkpoints_of(tmp_path / "out")] == ["checkpoint-2"]
 
 
+def test_checkpoint_that_is_committed_is_not_removed_by_a_failed_rotation(
+    run_stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(*args: Any) -> None:
+        monkeypatch.setattr(common_disk, "free_bytes", lambda folder: 0)
+        raise OSError(errno.ENOTEMPTY, "Directory not empty")
+
+    monkeypatch.setattr(saving, "remove_old", fail)
+
+    with pytest.raises(OSError, match="not empty"):
+        run_stage("sft", "out", *SAVES)
+    assert [path.name for path in checkpoints_of(tmp_path / "out")] == ["checkpoint-2"]
+
+
 def test_need_is_near_what_is_written(run_stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     needs = []
     monkeypatch.setattr(saving, "check_room", lambda folder, need, what: needs.append(need))
@@ -384,7 +398,9 @@ def test_batch_that_does_not_fit_is_found_before_the_first_step(
 
     monkeypatch.setattr(ReadyRows, "loss_of_rows", fail)
 
-    with pytest.raises(ConfigError, match=r"the longest batch \(\d rows, \d+ tokens\)") as refused:
+    with pytest.raises(
+        BatchTooLarge, match=r"the longest batch \(\d rows, \d+ tokens\)"
+    ) as refused:
         run_stage("sft", "out", *SAVES, *budget)
     assert "--per_device_train_batch_size" in str(refused.value)
     assert not checkpoints_of(tmp_path / "out")
@@ -398,7 +414,7 @@ def test_memory_that_runs_out_later_ends_the_run_and_is_never_retried(
 
     spoil(monkeypatch, {3}, fail)
 
-    with pytest.raises(MedtuneError, match=r"memory ran out in step 3 with batches of \[\(4, "):
+    with pytest.raises(MemoryExhausted, match=r"memory ran out in step 3 with batches of \[\(4, "):
         run_stage("sft", "out", *SAVES)
     assert [path.name for path in checkpoints_of(tmp_path / "out")] == ["checkpoint-2"]
     shutil.rmtree(tmp_path / "out")

@@ -8,11 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from filelock import FileLock
 from safetensors.torch import load_file, save_file
 
 from medtune.common.errors import ConfigError
 from medtune.training.progress import read_metrics
 from medtune.training.ready_rows import ReadyRows
+from medtune.training.run_folder import LOCK_FILE
 from tests.training.conftest import Stage
 from tests.training.test_checkpoints import SAVES, interrupted_copy, is_same_end
 
@@ -159,6 +162,53 @@ def test_how_often_a_run_saves_and_evaluates_may_change(run_stage: Stage, tmp_pa
     assert [e["step"] for e in read_metrics(out) if "eval_loss" in e] == [0, 3, 4, 5, 6]
 
 
+def test_allowed_weight_decay_takes_effect(run_stage: Stage, tmp_path: Path) -> None:
+    whole = run_stage("sft", "whole", *SAVES)
+    out = interrupted_copy(whole, tmp_path / "out", 6, 4)
+
+    run_stage("sft", "out", *SAVES, "--weight_decay=0.1", "--allow_change=weight_decay")
+
+    state = torch.load(out / "checkpoint-6" / "optimizer.pt", weights_only=True)
+    assert {group["weight_decay"] for group in state["param_groups"]} == {0.1, 0.0}
+    assert not is_same_end(out, whole)
+
+
+def test_complete_run_is_not_changed(run_stage: Stage) -> None:
+    run_stage("sft", "out", *SAVES)
+
+    with pytest.raises(ConfigError, match="expected an unfinished run, found .* complete"):
+        run_stage("sft", "out", *SAVES, "--max_steps=9", "--allow_change=max_steps")
+
+
+def test_folder_is_written_by_one_process_at_a_time(run_stage: Stage, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    with (
+        FileLock(folder / LOCK_FILE),
+        pytest.raises(ConfigError, match="found another process that writes it"),
+    ):
+        run_stage("sft", "out", *SAVES)
+
+    run_stage("sft", "out", *SAVES)
+    assert (folder / "COMPLETE").exists()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null"])
+def test_damaged_lineage_is_refused_by_name(run_stage: Stage, tmp_path: Path, text: str) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "lineage.json").write_text(text)
+
+    with pytest.raises(ConfigError, match="out/lineage.json: expected what an earlier run wrote"):
+        run_stage("sft", "out", *SAVES)
+
+
+def test_output_folder_that_is_a_file_is_refused(run_stage: Stage, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+
+    with pytest.raises(ConfigError, match="expected a folder, found a file"):
+        run_stage("sft", "out", *SAVES)
+
+
 @pytest.mark.parametrize(
     ("stage", "option"),
     [
@@ -170,6 +220,8 @@ def test_how_often_a_run_saves_and_evaluates_may_change(run_stage: Stage, tmp_pa
         ("sft", "--enable_jit_checkpoint=True"),
         ("sft", '--accelerator_config={"use_seedable_sampler": false}'),
         ("sft", "--push_to_hub=True"),
+        ("sft", "--load_best_model_at_end=True"),
+        ("sft", "--lr_scheduler_type=reduce_lr_on_plateau"),
         ("sft", "--resume_from_checkpoint=x"),
         ("sft", "--allow_change=seed"),
         ("sft", "--allow_change=nothing"),

@@ -16,6 +16,10 @@ NOT_RESUMABLE: list[tuple[str, Any, str]] = [
     ("sync_ref_model", True, "the changed reference is in no checkpoint"),
     ("auto_find_batch_size", True, "it begins again at step 0 on weights that are trained"),
     ("enable_jit_checkpoint", True, "it saves in the middle of a step; medtune handles signals"),
+    ("load_best_model_at_end", True, "the results are those of the last step; see checkpoint-*"),
+    ("save_strategy", "best", "a repeated evaluation would not know which one was the best"),
+    ("lr_scheduler_type", "reduce_lr_on_plateau", "it follows evaluations, which are repeated"),
+    ("lr_scheduler_type", "greedy", "it follows evaluations, which are repeated"),
     ("push_to_hub", True, "nothing is sent anywhere; upload a finished folder by hand"),
 ]
 
@@ -63,18 +67,19 @@ def check_changeable(names: list[str]) -> None:
             )
 
 
-def apply_changes(trainer: Any) -> None:
+def apply_changes(trainer: Any, weight_decays: list[float]) -> None:
     """Give the options of now to an optimizer and a schedule that a checkpoint has brought back.
 
     The schedule's form and length are those of now already; its base rate is the checkpoint's.
+    weight_decays: of the optimizer's groups, as they were before the checkpoint was loaded.
     """
     arguments, scheduler = trainer.args, trainer.lr_scheduler
     scheduler.base_lrs = [arguments.learning_rate] * len(scheduler.base_lrs)
-    for group, factor in zip(trainer.optimizer.param_groups, factors_of(scheduler), strict=True):
+    groups = trainer.optimizer.param_groups
+    for group, factor, decay in zip(groups, factors_of(scheduler), weight_decays, strict=True):
         group["initial_lr"] = arguments.learning_rate
         group["lr"] = arguments.learning_rate * factor
-        if group["weight_decay"]:
-            group["weight_decay"] = arguments.weight_decay
+        group["weight_decay"] = decay
     scheduler._last_lr = [group["lr"] for group in trainer.optimizer.param_groups]
 
 

@@ -55,16 +55,19 @@ def set_aside(checkpoint: Path, reason: str) -> None:
     logger.warning("%s is set aside as %s: %s", checkpoint, target.name, reason)
 
 
-def chosen_by_user(name: str, run_id: str) -> Path:
-    """Return the checkpoint that --resume names; newer ones are set aside.
+def chosen_by_user(name: str, folder: Path, run_id: str) -> Path:
+    """Return the checkpoint of a run's folder that --resume names; newer ones are set aside.
 
     Raises CheckpointError if it cannot be used.
     """
     checkpoint = Path(name)
-    if not checkpoint.is_dir():
+    own = {path.resolve(): path for path in checkpoints_of(folder)}
+    if checkpoint.resolve() not in own:
         raise CheckpointError(
-            f"--resume {name}: expected auto, never or a checkpoint folder, found none there."
+            f"--resume {name}: expected auto, never or a checkpoint of {folder}, found none there; "
+            f"it has {', '.join(path.name for path in own.values()) or 'no checkpoint'}."
         )
+    checkpoint = own[checkpoint.resolve()]
     damage = find_damage(checkpoint) or find_foreign(checkpoint, run_id)
     if damage:
         raise CheckpointError(
@@ -77,11 +80,11 @@ def chosen_by_user(name: str, run_id: str) -> Path:
     return checkpoint
 
 
-def remove_old(folder: Path, num_kept: int | None, best: str | None = None) -> None:
+def remove_old(folder: Path, num_kept: int | None) -> None:
     """Remove all but the newest `num_kept` committed checkpoints; None keeps all of them.
 
-    The last committed one stays, whatever the number, and so does `best`; those that are not whole
-    are not touched: the next start sets them aside.
+    The last committed one stays, whatever the number; those that are not whole are not touched:
+    the next start sets them aside.
     """
     for path in folder.glob(f"checkpoint-*{DELETING}"):  # of a run that was killed meanwhile
         shutil.rmtree(path)
@@ -89,8 +92,6 @@ def remove_old(folder: Path, num_kept: int | None, best: str | None = None) -> N
         return
     committed = [path for path in checkpoints_of(folder) if read_manifest(path) is not None]
     for path in committed[max(num_kept, 1) :]:
-        if best and path.resolve() == Path(best).resolve():
-            continue
         going = path.with_name(path.name + DELETING)  # so that no half of it is ever resumed from
         path.rename(going)
         shutil.rmtree(going)

@@ -82,9 +82,9 @@ class CommittedSaves:
                 facts = {"run_id": self.run_id, "step": state.global_step, **totals}
                 self.commit_bytes += commit(checkpoint, facts)
                 self.commit_seconds += time.monotonic() - started
-                remove_old(folder, self.num_kept, state.best_model_checkpoint)
         except (OSError, RuntimeError, SafetensorError) as error:
-            if not is_disk_full(error, folder, num_bytes):
+            written = sum(f.stat().st_size for f in checkpoint.rglob("*") if f.is_file())
+            if not is_disk_full(error, folder, num_bytes - written):
                 raise
             shutil.rmtree(checkpoint, ignore_errors=True)
             raise DiskError(
@@ -93,3 +93,5 @@ class CommittedSaves:
                 f"{size(shutil.disk_usage(folder).free)}. What there was of it is removed, the "
                 "checkpoint before it is kept. Make room and run the same command again."
             ) from error
+        if is_main_process():
+            remove_old(folder, self.num_kept)

@@ -98,4 +98,5 @@ class FiniteGuard(TrainerCallback):
                     self.folder, "loss spike", step=step, loss=round(loss, 4),
                     mean=round(mean, 4), sigma=round(math.sqrt(variance), 4),
                 )  # fmt: skip
-        self.losses.append(loss)
+        if math.isfinite(loss):
+            self.losses.append(loss)

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from transformers import TrainerCallback
 
-from medtune.common.errors import ConfigError, MedtuneError
+from medtune.common.errors import BatchTooLarge, MemoryExhausted
 from medtune.data.rows import row_lengths
+from medtune.training.guards.disk import OPTIMIZER_BYTES
 from medtune.training.memory.recompute import NO_ROOM
 
 
@@ -23,7 +24,7 @@ class LongestBatch(TrainerCallback):
         self.trainer = trainer
 
     def on_train_begin(self, *_: Any, model: Any = None, **__: Any) -> None:
-        """Try it. Raises ConfigError if the memory does not do."""
+        """Try it. Raises BatchTooLarge if the memory does not do."""
         trainer = self.trainer
         if trainer.is_deepspeed_enabled:
             return
@@ -35,11 +36,13 @@ class LongestBatch(TrainerCallback):
         try:
             with torch.random.fork_rng(devices), trainer.accelerator.no_sync(model):
                 model.train()
+                room = optimizer_room(trainer, model)
                 trainer.loss_of_rows(model, batch).backward()
-        except (torch.OutOfMemoryError, RuntimeError) as error:
+                del room
+        except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            raise ConfigError(
+            raise BatchTooLarge(
                 f"the longest batch ({len(rows)} rows, {num_tokens:,} tokens) does not fit into "
                 f"the memory of {trainer.args.device}: {first_line(error)}: {NO_ROOM}."
             ) from error
@@ -48,6 +51,19 @@ class LongestBatch(TrainerCallback):
             for mode, values in metrics.items():
                 trainer._metrics[mode].clear()
                 trainer._metrics[mode].update(values)
+
+
+def optimizer_room(trainer: Any, model: Any) -> torch.Tensor | None:
+    """Return memory of the size that the optimizer's states will take, None where they are there.
+
+    They are made in the first step, after the trial. On a CPU nothing is held: memory that is asked
+    for and not written to is not taken there.
+    """
+    device = trainer.args.device
+    if device.type != "cuda" or trainer.optimizer.state:
+        return None
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return torch.empty(OPTIMIZER_BYTES * trained, dtype=torch.uint8, device=device)
 
 
 def longest_batch(trainer: Any) -> list[int]:
@@ -67,10 +83,10 @@ def is_out_of_memory(error: BaseException) -> bool:
     return is_memory or any(word in str(error).lower() for word in words)
 
 
-def out_of_memory(trainer: Any, error: BaseException) -> MedtuneError:
+def out_of_memory(trainer: Any, error: BaseException) -> MemoryExhausted:
     """Return the error of a step that memory ran out in: it ends the run, nothing is retried."""
     shapes = [tuple(batch.ids.shape) for batch in trainer.step_batches or []]
-    return MedtuneError(
+    return MemoryExhausted(
         f"memory ran out in step {trainer.state.global_step + 1} with batches of {shapes} (rows, "
         f"tokens): {first_line(error)}: {NO_ROOM}. The same command continues from the newest "
         "checkpoint; with another batch it is another run."
