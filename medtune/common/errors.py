@@ -52,6 +52,12 @@ class MemoryExhausted(MedtuneError):
     is_of_one_process = True
 
 
+class PeerLost(MedtuneError):
+    """Another process of the run is gone."""
+
+    is_of_one_process = True
+
+
 class BatchTooLarge(ConfigError):
     """The longest batch does not fit into the memory of this process at least."""
 

@@ -13,7 +13,7 @@ from transformers.integrations import TensorBoardCallback
 
 from medtune.arguments import AUTO
 from medtune.common.disk import check_room
-from medtune.common.errors import Interrupted
+from medtune.common.errors import Interrupted, PeerLost
 from medtune.common.files import write_json
 from medtune.common.log import is_main_process, logger
 from medtune.data.rows import Rows
@@ -23,12 +23,19 @@ from medtune.training.guards.board import Board
 from medtune.training.guards.disk import final_bytes
 from medtune.training.guards.finite import FiniteGuard
 from medtune.training.guards.hang import HangWatch
-from medtune.training.guards.memory import LongestBatch, is_out_of_memory, out_of_memory
+from medtune.training.guards.memory import (
+    LongestBatch,
+    first_line,
+    is_out_of_memory,
+    out_of_memory,
+)
 from medtune.training.guards.signals import StopOnSignal
 from medtune.training.progress import Progress, draw_curve
 from medtune.training.starting import Run, begin
 from medtune.training.trainers import LanguageModelTrainer, PreferenceTrainer
 
+# What gloo and NCCL say when the other end of a connection has ended.
+PEER_LOST = ("closed by peer", "reset by peer", "remote process exited", "Broken pipe")
 EVAL_KEYS = ("eval_loss", "eval_perplexity", "eval_num_tokens", "eval_rewards/accuracies")
 
 
@@ -66,6 +73,12 @@ def train_and_save(
     except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
             raise out_of_memory(trainer, error) from error
+        if any(words in str(error) for words in PEER_LOST):
+            raise PeerLost(
+                f"process {trainer.args.process_index}: another process of this run is gone "
+                f"({first_line(error)}). What it said stands in its own log; run the same command "
+                "again on all machines: it continues from the newest checkpoint."
+            ) from error
         raise
     finally:
         for guard in guards:
