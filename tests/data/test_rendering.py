@@ -503,6 +503,7 @@ def test_tokens_of_conversations_are_accounted_for(glm: ChatRenderer, tmp_path: 
     assert [(r.reason, r.source) for r in data.rejects] == [("prompt_over_max_length", SOURCE)]
     ledger = ledger_of(data)
     assert [file["path"] for file in ledger.pop("files")] == ["rows.jsonl"]
+    assert ledger.pop("contamination") is None
     assert ledger == {
         "rows": {
             "read": 5,
