@@ -16,7 +16,7 @@ from tests.conftest import REPO
     ("number", "processes"), [(signal.SIGTERM, 1), (signal.SIGINT, 1), (signal.SIGTERM, 2)]
 )
 def test_run_script_passes_a_signal_on_and_waits(
-    tmp_path: Path, number: int, processes: int
+    small_model_folder: Path, tmp_path: Path, number: int, processes: int
 ) -> None:
     process = subprocess.Popen(
         [
@@ -24,7 +24,10 @@ def test_run_script_passes_a_signal_on_and_waits(
             "--save_strategy=no", "--eval_strategy=no", "--report_to=none",
         ],
         cwd=REPO, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        env={**os.environ, "PROFILE": "tiny", "NPROC": str(processes), "OMP_NUM_THREADS": "1"},
+        env={
+            **os.environ, "PROFILE": "tiny", "NPROC": str(processes), "OMP_NUM_THREADS": "1",
+            "MODEL": str(small_model_folder),
+        },
     )  # fmt: skip
     assert process.stderr is not None
     for line in process.stderr:
