@@ -69,9 +69,9 @@ class RunFolder:
         allowed: names of options that may differ.
         Raises ConfigError if the folder holds something else, naming what differs.
         """
-        # What begins with a dot is a file that was being written when the process was killed.
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"--output_dir {self.path}: expected a folder, found a file.")
+        # What begins with a dot is the lock, or was being written when the process was killed.
         if not self.path.exists() or all(p.name.startswith(".") for p in self.path.iterdir()):
             return "new"
         if not (self.path / LINEAGE_FILE).exists():

@@ -1,4 +1,4 @@
-"""No update from a loss or gradient that is no number; a sudden rise is written down.
+"""No update from a gradient that is no number; a sudden rise of the loss is written down.
 
 The gradients are looked at after they are summed over processes and clipped, before the update:
 every process sees the same and decides the same, so nothing is sent. Under DeepSpeed the gradients
@@ -27,9 +27,9 @@ MAX_ROWS_NAMED = 64
 
 
 class FiniteGuard(TrainerCallback):
-    """Leaves a step out whose loss or gradient is not finite, and ends the run after some in a row.
+    """Leaves a step out whose gradient is not finite, and ends the run after some in a row.
 
-    trainer: says which rows a step has (`batch_rows`) and what their losses are (`step_losses`).
+    trainer: says which rows a step has (`rows_of_step`) and what their losses are (`step_losses`).
     """
 
     def __init__(self, folder: Path, trainer: Any, rows: Rows, max_skipped: int) -> None:
