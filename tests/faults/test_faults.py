@@ -136,12 +136,12 @@ def test_a_signal_ends_a_run_with_one_checkpoint_more(
 def test_a_rank_that_hangs_ends_the_run_with_its_stacks(lab: Lab) -> None:
     output = lab.new_output()
     attempt = lab.attempt(
-        SFT2, output, Fault("hang", at=6, rank=1), options=("--hang_timeout_s=3",)
+        SFT2, output, Fault("hang", at=6, rank=1), options=("--hang_timeout_s=8",)
     )
 
     assert 0 not in attempt.exit_codes
-    assert attempt.seconds < lab.reference(SFT2)[1] + 10
-    assert "has ended no step for 3 s" in attempt.log
+    assert attempt.seconds < lab.reference(SFT2)[1] + 30
+    assert "has ended no step for 8 s" in attempt.log
     assert "most recent call first" in attempt.log and "training_step" in attempt.log
     continue_and_compare(lab, SFT2, output)
 

@@ -37,7 +37,7 @@ def test_run_script_passes_a_signal_on_and_waits(
     rest = process.stderr.read()
 
     # torchrun makes its own code of what its processes leave with.
-    assert process.wait(60) == 128 + number or processes > 1, rest
+    assert process.wait(120) == 128 + number or processes > 1, rest
     assert process.returncode != 0
     (checkpoint,) = checkpoints_of(tmp_path / "out")
     assert (checkpoint / "MANIFEST.json").exists()
