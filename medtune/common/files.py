@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from medtune.common.errors import CheckpointError
+
 CHUNK_BYTES = 1 << 22
 
 
@@ -36,6 +38,23 @@ def write_lines(path: Path, values: Iterable[Any]) -> None:
 def read_json(path: Path) -> Any:
     """Return the content of a JSON file that medtune itself wrote."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_object(path: Path, remedy: str = "") -> dict[str, Any]:
+    """Return the JSON object of a file that may have been changed since it was written.
+
+    remedy: what the message says to do.   Raises CheckpointError if there is no object in it.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:  # not UTF-8 is a ValueError too
+        raise CheckpointError(
+            f"{path}: expected a JSON object: {error}. {remedy}".rstrip()
+        ) from error
+    if not isinstance(value, dict):
+        found = type(value).__name__
+        raise CheckpointError(f"{path}: expected a JSON object, found {found}. {remedy}".rstrip())
+    return value
 
 
 def sync(path: Path) -> None:

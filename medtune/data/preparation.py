@@ -1,6 +1,6 @@
 """Files to training rows for each stage, with every token and every dropped row in the ledger.
 
-    prepare_… = rows from the cache, or: load_… -> screen -> write_… (batch by batch) -> rows
+    prepare_… = rows from the cache, or: load_… -> screen_rows -> write_… (batch by batch) -> rows
 
 Rows, ledger and rejects are the same either way. What is mixed in is drawn from the rows at last.
 """
@@ -34,7 +34,7 @@ from medtune.data.rendering import (
 )
 from medtune.data.row_cache import cached_rows, write_facts
 from medtune.data.rows import SOURCE, Row, Rows, RowWriter, file_of_part
-from medtune.data.screening import screen
+from medtune.data.screening import screen_rows
 
 NO_ROOM = "prompt_over_max_length"
 ItemT = TypeVar("ItemT", Rendered, PairIds)
@@ -51,7 +51,7 @@ def prepare_blocks(
 
     def build(folder: Path) -> None:
         data = load_texts(arguments, doc_separator, seed)
-        matches = screen(data, arguments)
+        matches = screen_rows(data, arguments)
         write_blocks(data, tokenizer, block_size, folder)
         write_facts(folder, data, contamination=matches)
 
@@ -67,7 +67,7 @@ def prepare_conversations(
 
     def build(folder: Path) -> None:
         data = load_conversations(arguments, seed)
-        matches = screen(data, arguments)
+        matches = screen_rows(data, arguments)
         write_conversations(data, renderer, max_length, folder)
         write_facts(folder, data, renderer.turn_ends, matches)
 
@@ -85,7 +85,7 @@ def prepare_pairs(
 
     def build(folder: Path) -> None:
         data = load_preferences(arguments, seed)
-        matches = screen(data, arguments)
+        matches = screen_rows(data, arguments)
         write_pairs(data, renderer, max_length, folder)
         write_facts(folder, data, renderer.turn_ends, matches)
 

@@ -5,6 +5,7 @@ A row becomes a record or a Reject with its reason; nothing is passed over.
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -42,14 +43,8 @@ def format_options(arguments: FormatArguments, doc_separator: str = "blank_line"
         raise ConfigError(
             f"--encoding: expected one of {', '.join(ENCODINGS)}, found {arguments.encoding}."
         )
-    return FormatOptions(
-        data_format=arguments.data_format,
-        encoding=arguments.encoding,
-        prompt_column=arguments.prompt_column,
-        response_column=arguments.response_column,
-        history_column=arguments.history_column,
-        doc_separator=doc_separator,
-    )
+    said = {option.name: getattr(arguments, option.name) for option in fields(FormatArguments)}
+    return FormatOptions(**said, doc_separator=doc_separator)
 
 
 def find_files(folder: str, suffixes: tuple[str, ...]) -> list[Path]:

@@ -28,17 +28,20 @@ class Screen:
         self.gate = gate_of(arguments)
         self.contamination = self.gate.new_report() if self.gate else None
 
-    def judge(self, record: Record, found: Counter[str]) -> Record | Reject:
+    def judge(
+        self, record: Record, found: Counter[str], is_learnt_from: bool = True
+    ) -> Record | Reject:
         """Return the record, perhaps masked, or the Reject it becomes.
 
-        found: counts findings of patients' data by kind.
+        found: counts findings of patients' data by kind.   Evaluation items are not sought in what
+        is not learnt from.
         """
         if self.patients_data != OFF:
             judged = without_patients(record, self.patients_data, found)
             if isinstance(judged, Reject):
                 return judged
             record = judged
-        if self.gate is not None and self.contamination is not None:
+        if is_learnt_from and self.gate is not None and self.contamination is not None:
             matches = self.gate.matches(record)
             self.contamination.add(matches)
             if matches:
@@ -81,35 +84,28 @@ def contaminated(record: Record, matches: list[Match]) -> Reject:
     return Reject(record.source, CONTAMINATED, message)
 
 
-def screen(data: Loaded[RecordT], arguments: ScreeningArguments) -> ContaminationReport | None:
+def screen_rows(data: Loaded[RecordT], arguments: ScreeningArguments) -> ContaminationReport | None:
     """Leave out the rows of a stage that hold what they may not, or mask it.
 
-    Validation rows are not learnt from: evaluation items are not sought in them.
     Raises DataError if more rows than are allowed hold an evaluation item, or no others are left.
     """
     if not arguments.eval_files and arguments.patients_data == OFF:
         return None
-    screens = {True: Screen(arguments)}
-    if arguments.patients_data != OFF:
-        screens[False] = Screen(ScreeningArguments(patients_data=arguments.patients_data))
+    screen = Screen(arguments)
     for place, record in data.records():
-        judge = screens.get(bool(data.part_of[place] != VALIDATION))
-        if judge is None:
-            continue
         found = data.patients_data.setdefault(data.file_of(place), Counter())
-        judged = judge.judge(record, found)
+        judged = screen.judge(record, found, bool(data.part_of[place] != VALIDATION))
         if isinstance(judged, Reject):
             data.leave_out(place, judged)
     for kind, count in sum(data.patients_data.values(), Counter[str]()).most_common():
         logger.warning("patients' data: %s of %s (%s)", f"{count:,}", kind, arguments.patients_data)
     if arguments.patients_data == MASK:
         data.read = partial(read_masked, read=data.read)
-    contamination = screens[True].contamination
-    if contamination is not None:
+    if screen.contamination is not None:
         remedy = "prepare_data.py with the same --eval_files lists them all and leaves them out"
-        contamination.check(remedy)
+        screen.contamination.check(remedy)
     check_parts(data)
-    return contamination
+    return screen.contamination
 
 
 def read_masked(path: Path, read: Reader[RecordT]) -> Iterator[RecordT | Reject]:

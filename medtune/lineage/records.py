@@ -1,11 +1,11 @@
 """One `lineage.json` as an object: what was made, from which models and data, and where it lies."""
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from medtune.common.errors import CheckpointError
+from medtune.common.files import read_object
 from medtune.common.lineage import (
     COMPLETE_FILE,
     LINEAGE_FILE,
@@ -107,17 +107,6 @@ class Record:
         if not isinstance(files, list) or not all("path" in file for file in files):
             raise CheckpointError(f"{path}: expected `files` with a `path` each, found another.")
         return ledger
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """Return a JSON object of a file. Raises CheckpointError if there is none in it."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:  # not JSON or not UTF-8 is a ValueError
-        raise CheckpointError(f"{path}: expected a JSON object: {error}") from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path}: expected a JSON object, found {type(value).__name__}.")
-    return value
 
 
 def find_record(output: str | Path) -> Record | None:

@@ -10,8 +10,9 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from medtune.common.files import read_object
 from medtune.lineage.chain import check_no_cycle, find_links, walk
-from medtune.lineage.records import Record, read_object
+from medtune.lineage.records import Record
 from medtune.lineage.uses import DataUse, Sighting, find_uses
 from medtune.lineage.verification import SHOWN
 

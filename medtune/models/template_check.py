@@ -16,9 +16,9 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from medtune.common.errors import CheckpointError
+from medtune.common.lineage import TEMPLATE_FILE
 from medtune.models.weight_files import TOKENIZER_CONFIG
 
-TEMPLATE_FILE = "chat_template.jinja"
 LIMIT_SECONDS: float = 5
 LIMIT_MIB = 512
 LIMIT_CHARACTERS = 100_000

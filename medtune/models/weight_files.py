@@ -4,7 +4,6 @@ Weights come from safetensors alone: a pickle is never opened. Every refusal is 
 that names the file.
 """
 
-import json
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from safetensors.torch import load_file
 from transformers.utils import cached_file
 
 from medtune.common.errors import CheckpointError
+from medtune.common.files import read_object
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -36,7 +36,7 @@ def check_no_own_code(name: str, files: Collection[str], **options: Any) -> None
     """
     for file in files:
         path = find_file(name, file, **options)
-        content = read_object(path) if path else {}
+        content = read_if_there(path) if path else {}
         if "auto_map" in content:
             kind = f" (model_type {content['model_type']!r})" if "model_type" in content else ""
             raise CheckpointError(
@@ -72,7 +72,7 @@ def check_model_folder(folder: Path) -> set[str]:
             f"{folder}: expected a whole model, found {ADAPTER_CONFIG}: an adapter. Merge it into "
             "its base with merge_peft_adapter.py and give the merged folder."
         )
-    if "transformers_weights" in read_object(folder / CONFIG):
+    if "transformers_weights" in read_if_there(folder / CONFIG):
         raise CheckpointError(
             f"{folder / CONFIG}: expected weights in {WEIGHTS} or those of {INDEX}, found "
             "transformers_weights, which names another file; take it out and rename the weights."
@@ -94,7 +94,7 @@ def check_model_folder(folder: Path) -> set[str]:
 
 def check_adapter_folder(folder: Path) -> None:
     """Refuse a folder without a LoRA adapter in safetensors. Reads its configuration only."""
-    read_object(folder / ADAPTER_CONFIG)
+    read_if_there(folder / ADAPTER_CONFIG)
     if (folder / ADAPTER_WEIGHTS).is_file() and (folder / ADAPTER_CONFIG).is_file():
         return
     if (folder / ADAPTER_CONFIG).is_file():
@@ -122,7 +122,7 @@ def describe_pickles(folder: Path) -> str:
 
 def check_index(index: Path) -> set[str]:
     """Return the tensors of an index that agrees with the files beside it in every name."""
-    weight_map = read_object(index).get("weight_map")
+    weight_map = read_if_there(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(
             f"{index}: expected weight_map, an object from tensors to files, found "
@@ -194,19 +194,6 @@ def damaged(path: Path, error: Exception) -> CheckpointError:
     )
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """Return a JSON object that others wrote, empty if there is no such file.
-
-    Raises CheckpointError if it is something else.
-    """
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError, RecursionError) as error:
-        raise CheckpointError(f"{path}: expected JSON, found {error}. {FETCH_AGAIN}") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(
-            f"{path}: expected a JSON object, found {type(content).__name__}. {FETCH_AGAIN}"
-        )
-    return content
+def read_if_there(path: Path) -> dict[str, Any]:
+    """Return the JSON object of a file, empty if there is none. Raises CheckpointError."""
+    return read_object(path, FETCH_AGAIN) if path.is_file() else {}

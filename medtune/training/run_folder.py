@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from medtune.common.errors import ConfigError
 from medtune.common.files import (
     apply_umask,
-    read_json,
+    read_object,
     write_json,
     write_lines,
     write_text,
@@ -35,6 +35,7 @@ from medtune.data.rows import Rows
 from medtune.training.checkpoints.exactness import CHANGEABLE
 
 LOCK_FILE = ".run.lock"
+DAMAGED = "Nobody knows whose the folder is: name another --output_dir, or remove it."
 
 # Options that change what is shown or where, not what is learnt.
 NOT_COMPARED = {
@@ -67,7 +68,8 @@ class RunFolder:
         """Return "new", "resume" or "complete".
 
         allowed: names of options that may differ.
-        Raises ConfigError if the folder holds something else, naming what differs.
+        Raises ConfigError if the folder holds something else, naming what differs, and
+        CheckpointError if its lineage is damaged.
         """
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"--output_dir {self.path}: expected a folder, found a file.")
@@ -79,7 +81,7 @@ class RunFolder:
                 f"--output_dir {self.path}: expected an empty folder or an earlier run of this "
                 "command, found other files; name another folder."
             )
-        before = self._read_lineage()
+        before = read_object(self.path / LINEAGE_FILE, DAMAGED)
         self.run_id = before.get("run_id", "")
         differences = find_differences(before.get("inputs", {}), self.inputs)
         self.changes = [line for line in differences if name_of(line) in allowed]
@@ -91,19 +93,6 @@ class RunFolder:
                 f"{way_out(refused, self.path)}"
             )
         return "complete" if is_complete(self.path) else "resume"
-
-    def _read_lineage(self) -> dict[str, Any]:
-        try:
-            value = read_json(self.path / LINEAGE_FILE)
-        except ValueError:
-            value = None
-        if not isinstance(value, dict):
-            raise ConfigError(
-                f"{self.path / LINEAGE_FILE}: expected what an earlier run wrote, found no JSON "
-                "object: the file is damaged, so that nobody knows whose the folder is. Name "
-                "another --output_dir, or remove that folder."
-            )
-        return value
 
     def open(self, rows: Rows) -> None:
         """Write what is known before training: lineage (inputs), options, ledger, rejects."""

@@ -425,7 +425,12 @@ def report_on(rows: list[Conversation], **settings: Any) -> tuple[Any, list[Conv
     ]
     gate = ContaminationGate(items, GateSettings(**settings))
     report = gate.new_report()
-    return report, list(gate.keep_clean(rows, report))
+    clean = []
+    for row in rows:
+        matches = gate.matches(row)
+        report.add(matches)
+        clean += [] if matches else [row]
+    return report, clean
 
 
 ROWS = [

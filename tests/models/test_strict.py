@@ -287,12 +287,12 @@ def test_tensor_in_two_shards_is_refused(sharded: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("{", "expected JSON"),
+        ("{", "expected a JSON object: "),
         ("[1]", "expected a JSON object, found list"),
         ("{}", "expected weight_map, an object from tensors to files, found NoneType"),
         ('{"weight_map": {}}', "expected weight_map"),
         ('{"weight_map": ["a"]}', "expected weight_map"),
-        ("[" * 100_000, "expected JSON"),
+        ("[" * 100_000, "expected a JSON object: "),
     ],
 )
 def test_index_that_is_none_is_refused(sharded: Path, text: str, words: str) -> None:

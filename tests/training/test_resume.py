@@ -12,7 +12,7 @@ import torch
 from filelock import FileLock
 from safetensors.torch import load_file, save_file
 
-from medtune.common.errors import ConfigError
+from medtune.common.errors import CheckpointError, ConfigError
 from medtune.training.progress import read_metrics
 from medtune.training.ready_rows import ReadyRows
 from medtune.training.run_folder import LOCK_FILE
@@ -198,8 +198,12 @@ def test_damaged_lineage_is_refused_by_name(run_stage: Stage, tmp_path: Path, te
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "lineage.json").write_text(text)
 
-    with pytest.raises(ConfigError, match="out/lineage.json: expected what an earlier run wrote"):
+    with pytest.raises(
+        CheckpointError, match="out/lineage.json: expected a JSON object"
+    ) as refused:
         run_stage("sft", "out", *SAVES)
+    assert "name another --output_dir" in str(refused.value)
+    assert refused.value.exit_code == 2
 
 
 def test_output_folder_that_is_a_file_is_refused(run_stage: Stage, tmp_path: Path) -> None:

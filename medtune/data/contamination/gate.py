@@ -2,8 +2,8 @@
 
     gate = ContaminationGate.from_files(["cmb_exam/", "cmb_clin/cases.json"])
     report = gate.new_report()
-    for record in gate.keep_clean(records, report):
-        ...
+    for record in records:
+        report.add(gate.matches(record))
     report.write_matches(folder / MATCHES_FILE)
     report.check()
 
@@ -12,7 +12,7 @@ match, and how often it is wrong, is in docs/contamination.md.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +31,7 @@ from medtune.data.contamination.ngrams import (
 from medtune.data.contamination.report import ContaminationReport, Match
 from medtune.data.formats.files import JSON_SUFFIXES
 from medtune.data.reading import find_files
-from medtune.data.records import Conversation, PreferencePair, Record, RecordT, TextRecord
+from medtune.data.records import Conversation, PreferencePair, Record, TextRecord
 
 ANCHOR_CHARACTERS = 4
 MIN_TURN_CHARACTERS = 6  # a shorter question without options ("what now") is asked everywhere
@@ -121,16 +121,6 @@ class ContaminationGate:
         """Return a report that has counted nothing yet."""
         items_per_file = dict(Counter(source.path for source in self.sources))
         return ContaminationReport(items_per_file, self.settings.max_contaminated_percentage)
-
-    def keep_clean(
-        self, records: Iterable[RecordT], report: ContaminationReport
-    ) -> Iterator[RecordT]:
-        """Yield the records without a match; all of them are counted in the report."""
-        for record in records:
-            matches = self.matches(record)
-            report.add(matches)
-            if not matches:
-                yield record
 
     def match(self, record: Record) -> Match | None:
         """Return the best match of a record, or None for a clean one."""

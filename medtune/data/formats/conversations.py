@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from medtune.arguments import AUTO
 from medtune.data.formats.checks import (
     MalformedRow,
     RowError,
@@ -18,7 +19,7 @@ from medtune.data.formats.checks import (
     only_one,
     optional_text,
 )
-from medtune.data.formats.options import AUTO, FOUND, FormatOptions
+from medtune.data.formats.options import FOUND, FormatOptions
 from medtune.data.records import Conversation, Message, Role, Source
 
 ROLES: dict[str, Role] = {

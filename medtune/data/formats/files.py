@@ -14,10 +14,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from medtune.arguments import AUTO
 from medtune.common.errors import DataError
 from medtune.common.log import logger
 from medtune.data.formats.checks import MalformedRow
-from medtune.data.formats.options import AUTO
 
 ENCODINGS = (AUTO, "utf-8", "gb18030", "utf-16", "utf-16-le", "utf-16-be")
 UTF8, GB18030 = "utf-8-sig", "gb18030"  # the first with or without a byte-order mark

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from medtune.arguments import AUTO
 from medtune.data.formats.checks import RowError
 from medtune.data.formats.conversations import format_of
 from medtune.data.formats.files import (
@@ -13,7 +14,7 @@ from medtune.data.formats.files import (
     encoding_of,
     read_rows_of,
 )
-from medtune.data.formats.options import AUTO, FOUND, FormatOptions
+from medtune.data.formats.options import FOUND, FormatOptions
 from medtune.data.formats.preferences import is_preference, preference_format_of
 from medtune.data.formats.texts import dialogue_form
 

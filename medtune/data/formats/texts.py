@@ -10,9 +10,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from medtune.arguments import AUTO
 from medtune.data.formats.checks import RowError, filled_text
 from medtune.data.formats.files import read_lines
-from medtune.data.formats.options import AUTO
 from medtune.data.records import Message, Source, TextRecord
 
 QUESTION, ANSWER = "<question>", "<answer>"

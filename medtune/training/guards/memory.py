@@ -34,7 +34,7 @@ class LongestBatch(TrainerCallback):
         devices = [trainer.args.device] if trainer.args.device.type == "cuda" else []
         metrics = {mode: dict(values) for mode, values in trainer._metrics.items()}
         try:
-            with torch.random.fork_rng(devices), trainer.accelerator.no_sync(model):
+            with torch.random.fork_rng(devices):
                 model.train()
                 room = optimizer_room(trainer, model)
                 trainer.loss_of_rows(model, batch).backward()
