@@ -4,15 +4,15 @@ import unicodedata
 from collections.abc import Sequence
 from functools import cache
 
-CJK_BLOCKS = (
-    (0x3400, 0x4DBF),
-    (0x4E00, 0x9FFF),
-    (0xF900, 0xFAFF),
-    (0x20000, 0x2A6DF),
-    (0x2A700, 0x2B73F),
-    (0x2B740, 0x2B81F),
-    (0x2B820, 0x2CEAF),
-    (0x2F800, 0x2FA1F),
+CJK_BLOCKS = (  # first and last character
+    ("\u3400", "\u4dbf"),
+    ("\u4e00", "\u9fff"),
+    ("\uf900", "\ufaff"),
+    ("\U00020000", "\U0002a6df"),
+    ("\U0002a700", "\U0002b73f"),
+    ("\U0002b740", "\U0002b81f"),
+    ("\U0002b820", "\U0002ceaf"),
+    ("\U0002f800", "\U0002fa1f"),
 )
 EPSILON = 1e-8  # rouge_chinese adds it to precision + recall; a perfect score is 0.999999995
 
@@ -36,8 +36,7 @@ def cleaned_character(character: str) -> str:
         return " "
     if character == "\ufffd" or category.startswith("C"):
         return ""
-    code = ord(character)
-    is_cjk = any(first <= code <= last for first, last in CJK_BLOCKS)
+    is_cjk = any(first <= character <= last for first, last in CJK_BLOCKS)
     return f" {character} " if is_cjk else character
 
 
