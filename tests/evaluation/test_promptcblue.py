@@ -218,6 +218,23 @@ def test_an_empty_text_is_the_first_label_officially_and_wrong_in_strict() -> No
     assert (official["unread"], strict["unread"]) == (1, 1)
 
 
+@pytest.mark.parametrize(
+    ("task", "label"),
+    [
+        ("CHIP-CTC", "非上述类型"),
+        ("CHIP-STS", "是的"),
+        ("IMCS-V2-DAC", "非上述类型"),
+        ("KUAKE-IR", "相关"),
+        ("KUAKE-QIC", "非上述类型"),
+        ("KUAKE-QQR", "完全一致"),
+        ("KUAKE-QTR", "完全不匹配或者没有参考价值"),
+    ],
+)
+def test_each_task_of_labels_has_its_own_first_label(task: str, label: str) -> None:
+    assert counts(task, "x", "") == {json.dumps(["x", label], ensure_ascii=False): 1.0}
+    assert counts(task, "x", "", STRICT) == {'["x", ""]': 1.0}
+
+
 def test_an_unknown_state_that_stands_for_a_gold_one_is_wrong_in_strict() -> None:
     choices = [*STATES, "无法根据上下文确定病人是否患有该症状"]
     gold = [row_of("IMCS-V2-SR", f"：\n咳嗽：{choices[2]}", answer_choices=choices)]
@@ -253,12 +270,23 @@ def test_choices_in_a_string_stop_the_official_parser_and_are_read_in_strict() -
     assert (strict["f1"], strict["malformed"]) == (1.0, 0)
 
 
+def test_strict_reads_the_choices_of_the_gold_row() -> None:
+    predicted = [row_of("CMeEE-V2", answer_choices=["别的"])]
+
+    official, strict = (
+        score_rows([row_of("CMeEE-V2")], predicted, mode)["CMeEE-V2"]["f1"]
+        for mode in ("official", STRICT)
+    )
+
+    assert (official, strict) == (0.0, 1.0)
+
+
 # -- scores
 
 
 def test_tuples_are_sets_of_values_summed_over_samples() -> None:
     one, two, three = entities(疾病=["甲", "乙", "丙"])
-    renamed = {"a": one["entity"], "b": one["type"]}
+    renamed = {"b": one["type"], "a": one["entity"]}  # keys only give the order of the values
     scores = scores_of("CMeEE-V2", [([one, two], [renamed, one, three]), ([three], [])])
 
     # One hit, one false one, and two that were not found.
@@ -299,6 +327,8 @@ def test_a_tree_is_measured_by_edits_over_all_trees() -> None:
 
     # Relation and triple differ; the sizes are 1 + 2 and 2 + 2.
     assert scores_of("Text2DT", [(leaf, other)])["primary"] == pytest.approx(1 - 2 / 7)
+    # No node is right, and the smoothing is what remains: 1e-6 of one node on either side.
+    assert scores_of("Text2DT", [(leaf, other)])["node_f1"] == pytest.approx(1e-6, rel=1e-5)
     # Role and relation of the root; both children are new: 1 + 1 + 1 triple, and 1.
     assert scores_of("Text2DT", [(tree, leaf)])["primary"] == pytest.approx(1 - 6 / (6 + 3))
     both = scores_of("Text2DT", [(leaf, other), (tree, leaf)])
@@ -390,6 +420,7 @@ def test_rows_that_cannot_be_used_are_counted() -> None:
     rows = ["text", None, {}, {"sample_id": []}, row_of("CHIP-STS"), row_of("CHIP-STS", "相同")]
 
     scores = score_rows(gold, [*rows, {"sample_id": "1", "answer": ["不是"]}])
+    # The ids of two tasks may be equal: the row of the one is no prediction for the other.
 
     assert scores["unused_predictions"] == 5
     assert (scores["missing"], scores["malformed"]) == (1, 1)
