@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The whole chain: pretraining -> merge -> fine-tuning -> merge -> DPO -> merge -> table.
+# The whole chain: pretraining -> merge -> fine-tuning -> merge -> DPO -> merge,
+# then an evaluation of each model and a report on all four.
 #   bash run_all.sh                        the built-in tiny model, offline, about five minutes
 #   PROFILE=glm4-9b MODEL=/models/glm-4-9b-chat-hf NPROC=8 bash run_all.sh
 # What is complete is not run again; what was interrupted goes on.
@@ -25,5 +26,16 @@ launch supervised_finetuning.py "configs/$PROFILE/sft.yaml" --model_name_or_path
 merge "$out-pt-merged" "$out-sft-v1" "$out-sft-merged"
 launch dpo_training.py "configs/$PROFILE/dpo.yaml" --model_name_or_path "$out-sft-merged"
 merge "$out-sft-merged" "$out-dpo-v1" "$out-dpo-merged"
-attend python -m medtune.evaluation.summary --base "$base" --pt "$out-pt-merged" \
-    --sft "$out-sft-merged" --dpo "$out-dpo-merged" --output_file "$out-summary.json"
+
+measure() { # stage model [the evaluation of the stage before]
+    start evaluation.py --model_name_or_path "$2" --output_dir "$out-$1-evaluation" \
+        --max_new_tokens 128 ${3:+--baseline "$3"}
+}
+measure base "$base"
+measure pt "$out-pt-merged" "$out-base-evaluation"
+measure sft "$out-sft-merged" "$out-pt-evaluation"
+measure dpo "$out-dpo-merged" "$out-sft-evaluation"
+attend python -m medtune.evaluation.summary --base "$out-base-evaluation" \
+    --pt "$out-pt-evaluation" --sft "$out-sft-evaluation" --dpo "$out-dpo-evaluation" \
+    --output_file "$out-summary.json"
+attend python report.py --outputs outputs --profile "$PROFILE" --output_file "$out-report.html"

@@ -33,10 +33,14 @@ launch() { # script configuration [options …]
     local script=$1 config=$2
     shift 2
     [ -z "${MODEL:-}" ] || set -- --model_name_or_path "$MODEL" "$@"
+    start "$script" --config "$config" "$@"
+}
+
+start() { # script [options …], in NPROC processes
     if [ "${NPROC:-1}" -gt 1 ]; then
-        attend torchrun --standalone --nproc_per_node "$NPROC" "$script" --config "$config" "$@"
+        attend torchrun --standalone --nproc_per_node "$NPROC" "$@"
     else
-        attend python "$script" --config "$config" "$@"
+        attend python "$@"
     fi
 }
 

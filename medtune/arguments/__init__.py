@@ -1,4 +1,4 @@
-"""Options of the three stages and of the merge: what the trainers' own configs lack.
+"""Options of the stages, the merge and the evaluation: what the trainers' own configs lack.
 
 Learning rate, batch size, epochs, deepspeed, max_length, beta and the like belong to TRL's
 SFTConfig and DPOConfig and are not declared here. `medtune.parsing` reads them all.
@@ -16,21 +16,25 @@ from medtune.arguments.data import (
     ScreeningArguments,
     mix_percentages,
 )
+from medtune.arguments.evaluation import ALL_TASKS, HF, EvaluationArguments
 from medtune.arguments.merge import MergeArguments
 from medtune.arguments.model import AUTO, CHATGLM, AdapterArguments, ModelArguments
 from medtune.arguments.stage import RunArguments, SpeedArguments, StageArguments, TrainingT
 
 __all__ = [
+    "ALL_TASKS",
     "AUTO",
     "CHATGLM",
     "DOC_SEPARATORS",
     "DROP",
+    "HF",
     "MASK",
     "OFF",
     "REPORT",
     "AdapterArguments",
     "BlockArguments",
     "DataArguments",
+    "EvaluationArguments",
     "FormatArguments",
     "MergeArguments",
     "ModelArguments",

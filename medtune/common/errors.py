@@ -1,7 +1,7 @@
 """Errors that a user can act on, their exit codes, and the wrapper that turns one into the other.
 
 Exit codes: 0 complete, 1 error, 2 refused (configuration, data or checkpoint), 3 non-finite loss,
-4 disk, 130/143 interrupted and resumable.
+4 disk, 5 worse than before (--fail_on_regression), 130/143 interrupted and resumable.
 """
 
 import atexit
@@ -75,6 +75,12 @@ class DiskError(MedtuneError):
 
     exit_code = 4
     is_of_one_process = True
+
+
+class RegressionError(MedtuneError):
+    """A model is worse than the one that it was compared with, and the user asked to be told."""
+
+    exit_code = 5
 
 
 class Interrupted(MedtuneError):

@@ -1,62 +1,112 @@
-"""Log-likelihoods of given text: perplexity over tokens, and which of two answers is likelier."""
+"""Log-likelihoods of answers after prompts: nothing padded, each prompt computed once.
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+Prompts and their answers lie one after the other in one row; an answer sees its own prompt and
+itself, at the positions that it would have alone:
+
+    prompt 1 | answer a | answer b | prompt 2 | answer c | …
+
+The last token of an answer is predicted and never read, so an answer of one token (the letter of an
+option) takes no place in the row at all. Logits are computed where they are needed only.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import torch
-from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
-from medtune.data.grouping import fault_tolerance_data_collator
-from medtune.data.rendering import IGNORE_INDEX
-
-BATCH_ROWS = 8
+LogLikelihood = tuple[float, bool]  # nats; whether greedy decoding gives this answer
 
 
-def perplexity(model: PreTrainedModel, rows: Sequence[dict[str, Any]], pad_token_id: int) -> float:
-    """Return exp(sum of negative log-likelihoods / number of supervised tokens) over all rows."""
-    sums = list(log_likelihoods(model, rows, pad_token_id))
-    num_tokens = sum(
-        sum(label != IGNORE_INDEX for label in row["labels"][1:]) for row in rows
-    )  # the first token of a row has nothing before it to be predicted from
-    return float(torch.tensor(-sum(sums) / num_tokens, dtype=torch.float64).exp())
+class Scored(NamedTuple):
+    """A prompt of at least one token and the answers to score after it, as token ids."""
+
+    prompt_ids: list[int]
+    answers: list[list[int]]
+
+    @property
+    def num_tokens(self) -> int:
+        """How many tokens of a row it takes."""
+        return len(self.prompt_ids) + sum(len(ids) - 1 for ids in self.answers)
 
 
-def preference_accuracy(
-    model: PreTrainedModel, pairs: Sequence[dict[str, list[int]]], pad_token_id: int
-) -> float:
-    """Return the share of pairs whose chosen answer is likelier as a whole than the rejected one.
-
-    An answer's log-likelihood is the sum over its tokens, the quantity that DPO itself compares.
-    """
-    rows = [
-        {
-            "input_ids": pair["prompt_ids"] + pair[name],
-            "labels": [IGNORE_INDEX] * len(pair["prompt_ids"]) + pair[name],
-        }
-        for pair in pairs
-        for name in ("chosen_ids", "rejected_ids")
-    ]
-    sums = list(log_likelihoods(model, rows, pad_token_id))
-    return sum(c > r for c, r in zip(sums[::2], sums[1::2], strict=True)) / len(pairs)
+def pack(items: Iterable[Scored], tokens_per_batch: int) -> Iterator[list[Scored]]:
+    """Yield consecutive items that fit together; an item that is longer goes alone."""
+    batch: list[Scored] = []
+    used = 0
+    for item in items:
+        if batch and used + item.num_tokens > tokens_per_batch:
+            yield batch
+            batch, used = [], 0
+        batch.append(item)
+        used += item.num_tokens
+    if batch:
+        yield batch
 
 
 @torch.no_grad()
-def log_likelihoods(
-    model: PreTrainedModel, rows: Sequence[dict[str, Any]], pad_token_id: int
-) -> Iterator[float]:
-    """Yield the summed log-likelihood (nats) of each row's supervised tokens, in order."""
-    collate = fault_tolerance_data_collator(pad_token_id)
-    for start in range(0, len(rows), BATCH_ROWS):
-        batch = collate(list(rows[start : start + BATCH_ROWS]))
-        batch.pop("num_tokens", None)
-        labels = batch.pop("labels")[:, 1:]
-        inputs = {name: tensor.to(model.device) for name, tensor in batch.items()}
-        logits = model(**inputs, use_cache=False).logits[:, :-1].float()
-        loss = cross_entropy(
-            logits.flatten(0, 1),
-            labels.flatten().to(model.device),
-            ignore_index=IGNORE_INDEX,
-            reduction="none",
-        )
-        yield from (-loss.view(labels.shape).double().sum(1)).tolist()
+def log_likelihoods(model: PreTrainedModel, batch: list[Scored]) -> list[list[LogLikelihood]]:
+    """Return, for each item, the log-likelihood of each of its answers."""
+    ids, positions, owners, branches = lay_out(batch)
+    device = model.device
+    predicting, targets = predictions(batch)
+    kept, place = torch.unique(torch.tensor(predicting), return_inverse=True)
+    inputs = {"input_ids": torch.tensor([ids], device=device)}
+    if len(batch) > 1 or any(branches):
+        inputs["position_ids"] = torch.tensor([positions], device=device)
+        inputs["attention_mask"] = attention_mask(owners, branches).to(device)
+    logits = model(**inputs, use_cache=False, logits_to_keep=kept.to(device)).logits[0]
+    log_probs = logits.float().log_softmax(-1)
+    place, wanted = place.to(device), torch.tensor(targets, device=device)
+    found = log_probs[place, wanted].double().tolist()
+    greedy = (log_probs.argmax(-1)[place] == wanted).tolist()
+    results, start = [], 0
+    for item in batch:
+        ends = [start := start + len(ids) for ids in item.answers]
+        lengths = map(len, item.answers)
+        spans = [slice(end - length, end) for end, length in zip(ends, lengths, strict=True)]
+        results.append([(sum(found[span]), all(greedy[span])) for span in spans])
+    return results
+
+
+def lay_out(batch: list[Scored]) -> tuple[list[int], list[int], list[int], list[int]]:
+    """Return ids, positions, item numbers and branches (0 the prompt, then the answers) of a row.
+
+    Example: prompt [7, 8] with answers [1, 2] and [3]: ids [7, 8, 1], positions [0, 1, 2],
+    branches [0, 0, 1].
+    """
+    ids: list[int] = []
+    positions: list[int] = []
+    owners: list[int] = []
+    branches: list[int] = []
+    for owner, (prompt, answers) in enumerate(batch):
+        pieces = [(prompt, 0), *((answer[:-1], len(prompt)) for answer in answers)]
+        for branch, (piece, first) in enumerate(pieces):
+            ids += piece
+            positions += range(first, first + len(piece))
+            owners += [owner] * len(piece)
+            branches += [branch] * len(piece)
+    return ids, positions, owners, branches
+
+
+def predictions(batch: list[Scored]) -> tuple[list[int], list[int]]:
+    """Return, for each answer token of the batch, where in the row it is predicted, and its id."""
+    predicting: list[int] = []
+    targets: list[int] = []
+    start = 0
+    for prompt, answers in batch:
+        last = start + len(prompt) - 1
+        start += len(prompt)
+        for answer in answers:
+            predicting += [last, *range(start, start + len(answer) - 1)]
+            targets += answer
+            start += len(answer) - 1
+    return predicting, targets
+
+
+def attention_mask(owners: list[int], branches: list[int]) -> torch.Tensor:
+    """Return who sees whom, (1, 1, tokens, tokens) bool: causal, own prompt and own answer."""
+    owner, branch = torch.tensor(owners), torch.tensor(branches)
+    same = owner[:, None] == owner
+    visible = (branch == 0) | (branch[:, None] == branch)
+    return (same & visible).tril()[None, None]

@@ -55,7 +55,7 @@ class Record:
     @property
     def is_finished(self) -> bool:
         """True if its writer reached the end; a summary is written at the end."""
-        return self.complete is not None or self.stage == EVALUATION
+        return self.complete is not None or self.file.name != LINEAGE_FILE
 
     @property
     def folder(self) -> Path:

@@ -1,0 +1,23 @@
+"""Measure a model: numbers with intervals, every answer kept, compared with the stage before.
+
+All benchmarks that data/eval has data of:
+    python evaluation.py --model_name_or_path outputs/tiny-sft-merged --output_dir OUT
+CMB-Exam with five worked examples, an adapter on its base, against an earlier evaluation:
+    python evaluation.py --model_name_or_path BASE --adapter ADAPTER --tasks cmb_exam \
+        --data_dir /data/benchmarks --num_fewshot 5 --output_dir OUT --baseline EARLIER
+Many GPUs, a copy of the model each: torchrun --nproc_per_node 8 evaluation.py …
+"""
+
+from medtune.common.errors import run_script
+from medtune.evaluation.run import run_evaluation
+from medtune.parsing import parse_into
+from medtune.arguments import EvaluationArguments, ModelArguments
+
+
+def main(argv: list[str]) -> None:
+    """Measure one model with these options."""
+    run_evaluation(*parse_into(argv, [ModelArguments, EvaluationArguments], {}))
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,277 @@
+"""A model as lm-eval asks it: log-likelihoods of given answers, and generated ones.
+
+lm-eval speaks in strings, and its own model class encodes strings: a "<|user|>" that somebody wrote
+into a question would become a control token. Here a chat prompt travels as the JSON of its messages
+and is rendered by ChatRenderer, so that its ids are those of training and chat.
+"""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any
+from zlib import crc32
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import gather, gather_object
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import LM
+from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from medtune.data.encoding import PlainEncoder
+from medtune.data.records import Conversation, Message, Source
+from medtune.data.rendering import ChatRenderer
+from medtune.evaluation.progress import with_progress
+from medtune.evaluation.responses import Responses
+from medtune.evaluation.scoring import LogLikelihood, Scored, log_likelihoods, pack
+from medtune.models.generation import generate_batch
+
+CHAT = "\ue003"  # private use: what follows is the JSON of messages
+END_OF_TURN = "\ue002"  # private use: an answer that ends with it includes the end of the turn
+PROMPTS_AT_ONCE = 16
+NO_SOURCE = Source("evaluation", 0)
+
+
+class GeneratedText(str):
+    """A generated answer that knows how it ended; a plain string to everybody else."""
+
+    stopped: bool
+    num_tokens: int
+
+    @classmethod
+    def made_of(cls, text: str, stopped: bool, num_tokens: int) -> "GeneratedText":
+        """Return the text with its length in tokens; stopped False: the limit cut it."""
+        made = cls(text)
+        made.stopped, made.num_tokens = stopped, num_tokens
+        return made
+
+
+class ChatModel(LM):
+    """A causal model with its chat renderer, to lm-eval.
+
+    max_length: longest prompt with its answer, in tokens; a longer prompt loses its beginning, and
+    is counted in `num_truncated`.   tokens_per_batch: how many go through the model at once.
+    stride: how far the window over a long text moves, in tokens; max_length for none that overlap.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        renderer: ChatRenderer | None,
+        max_length: int,
+        tokens_per_batch: int,
+        stride: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        """Take a loaded model in eval mode; without a renderer prompts are plain text."""
+        super().__init__()
+        self.model = model
+        self.tokenizer = tokenizer
+        self.renderer = renderer
+        self.encoder = renderer.encoder if renderer else PlainEncoder(tokenizer)
+        self.max_length = max_length
+        self.tokens_per_batch = tokens_per_batch
+        self.stride = stride or max_length
+        self.seed = seed
+        self.responses = Responses()
+        self.what = "requests"  # for the progress line
+        self.num_truncated = 0
+        self.num_tokens = 0
+        self.seconds = 0.0
+        state = PartialState()
+        self._rank, self._world_size, self._device = (
+            state.process_index, state.num_processes, model.device,
+        )  # fmt: skip
+
+    # -- what lm-eval asks
+
+    def loglikelihood(self, requests: list[Instance]) -> list[LogLikelihood]:
+        """Return the log-likelihood of each answer; those of one prompt are computed together."""
+        arguments = [request.args for request in requests]
+        missing = [a for a in dict.fromkeys(arguments) if not self._known("loglikelihood", a)]
+        if missing:
+            groups = groupby(missing, key=lambda pair: pair[0])
+            batches = self._packed((prompt, [pair[1] for pair in pairs]) for prompt, pairs in groups)
+            total = sum(1 for _ in groupby(missing, key=lambda pair: pair[0]))
+            for batch in with_progress(batches, total, self.what):
+                found = self._score([scored for _, _, scored in batch])
+                self.responses.add(
+                    "loglikelihood",
+                    [
+                        ((prompt, answer), list(value))
+                        for (prompt, answers, _), values in zip(batch, found, strict=True)
+                        for answer, value in zip(answers, values, strict=True)
+                    ],
+                )
+        known = (self.responses.find("loglikelihood", pair) for pair in arguments)
+        return [(value[0], value[1]) for value in known]
+
+    def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
+        """Return the log-likelihood of each whole text, every token predicted once."""
+        texts = [request.args for request in requests]
+        missing = [text for text in dict.fromkeys(texts) if not self._known("rolling", text)]
+        for (text,) in with_progress(([text] for text in missing), len(missing), self.what):
+            windows = [Scored(list(p), [list(a)]) for p, a in self._windows(text[0])]
+            found = [
+                value
+                for batch in pack(windows, self.tokens_per_batch)
+                for value in self._score(batch)
+            ]
+            self.responses.add("rolling", [(text, sum(value[0][0] for value in found))])
+        return [self.responses.find("rolling", text) for text in texts]
+
+    def generate_until(self, requests: list[Instance]) -> list[str]:
+        """Return a reply to each prompt; the options of a request are those of `generate_batch`."""
+        arguments = [request.args for request in requests]
+        missing = [a for a in unique(arguments) if not self._known("generate", a)]
+        # Prompts of like length together: they are padded on the left.
+        missing.sort(key=lambda pair: (json.dumps(pair[1], sort_keys=True), len(pair[0])))
+        for batch in with_progress(list(batches_of_a_kind(missing)), len(missing), self.what):
+            self.responses.add("generate", list(zip(batch, self._generate(batch), strict=True)))
+        known = (self.responses.find("generate", pair) for pair in arguments)
+        return [GeneratedText.made_of(*value) for value in known]
+
+    def apply_chat_template(
+        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
+    ) -> str:
+        """Return the prompt that stands for these messages; it is rendered where it is used."""
+        assert add_generation_prompt, "no task of ours begins the reply for the model"
+        return CHAT + json.dumps(chat_history, ensure_ascii=False)
+
+    @property
+    def tokenizer_name(self) -> str:
+        """Name for lm-eval's own cache, which is not used."""
+        return self.tokenizer.name_or_path
+
+    # -- several processes
+
+    def all_gather(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return the tensors of all processes, one after the other."""
+        return gather(tensor)
+
+    def gather_object(self, obj: Any, dst: int = 0) -> list[Any] | None:
+        """Return the objects of all processes on process `dst`, None elsewhere."""
+        everything = gather_object([obj])
+        return everything if self._rank == dst else None
+
+    def barrier(self) -> None:
+        """Wait for all processes."""
+        PartialState().wait_for_everyone()
+
+    # -- ids
+
+    def prompt_ids(self, prompt: str) -> list[int]:
+        """Return the ids of a chat prompt, or of plain text after an end of text."""
+        if prompt.startswith(CHAT):
+            assert self.renderer, "a chat prompt needs a chat template"
+            return self.renderer.prompt_ids(messages_of(prompt))
+        return [self.prefix_id, *self.encoder.ids(prompt)]
+
+    def answer_ids(self, prompt: str, answer: str) -> list[int]:
+        """Return the ids that an answer has after its prompt.
+
+        After chat they are those of training: a token may reach over the border of header and text.
+        """
+        text = answer.removesuffix(END_OF_TURN)
+        if not prompt.startswith(CHAT):
+            return list(self.encoder.ids(text))
+        assert self.renderer, "a chat prompt needs a chat template"
+        messages = (*messages_of(prompt), Message("assistant", text))
+        rendered = self.renderer.conversation(Conversation(messages, NO_SOURCE))
+        ids = rendered.input_ids[len(self.renderer.prompt_ids(messages[:-1])) :]
+        return ids if answer.endswith(END_OF_TURN) else ids[:-1]
+
+    @property
+    def prefix_id(self) -> int:
+        """The id before the first token of a text: books were cut into blocks with it between."""
+        eos = self.tokenizer.eos_token_id
+        return self.tokenizer.bos_token_id if eos is None else eos
+
+    # -- the work
+
+    def _known(self, kind: str, arguments: Sequence[Any]) -> bool:
+        return self.responses.find(kind, arguments) is not None
+
+    def _packed(
+        self, groups: Iterator[tuple[str, list[str]]]
+    ) -> Iterator[list[tuple[str, list[str], Scored]]]:
+        """Yield batches of (prompt, answers, their ids) that fit into a row."""
+        batch: list[tuple[str, list[str], Scored]] = []
+        used = 0
+        for prompt, answers in groups:
+            scored = self._fit(
+                self.prompt_ids(prompt), [self.answer_ids(prompt, answer) for answer in answers]
+            )
+            if batch and used + scored.num_tokens > self.tokens_per_batch:
+                yield batch
+                batch, used = [], 0
+            batch.append((prompt, answers, scored))
+            used += scored.num_tokens
+        if batch:
+            yield batch
+
+    def _fit(self, prompt_ids: list[int], answers: list[list[int]]) -> Scored:
+        """Return prompt and answers, the prompt without its beginning if they are too long."""
+        room = max(1, self.max_length - max(map(len, answers), default=0))
+        self.num_truncated += len(prompt_ids) > room
+        return Scored(prompt_ids[-room:], answers)
+
+    def _score(self, batch: list[Scored]) -> list[list[LogLikelihood]]:
+        started = time.monotonic()
+        found = log_likelihoods(self.model, batch)
+        self.seconds += time.monotonic() - started
+        self.num_tokens += sum(item.num_tokens for item in batch)
+        return found
+
+    def _windows(self, text: str) -> Iterator[tuple[list[int], list[int]]]:
+        ids = list(self.encoder.ids(text))
+        # lm-eval's windows: each token is predicted once, after at least context_len others.
+        context = self.max_length - self.stride + 1
+        windows = get_rolling_token_windows(ids, self.prefix_id, self.max_length, context)
+        return map(make_disjoint_window, windows)
+
+    def _generate(self, batch: list[tuple[str, dict[str, Any]]]) -> list[tuple[str, bool, int]]:
+        options = dict(batch[0][1])
+        max_new_tokens = options.pop("max_gen_toks")
+        options.pop("until", None)  # lm-eval's: a reply ends where its turn does
+        room = max(1, self.max_length - max_new_tokens)
+        prompts = [self.prompt_ids(prompt) for prompt, _ in batch]
+        self.num_truncated += sum(len(ids) > room for ids in prompts)
+        if options.get("do_sample"):
+            # Each batch by itself, so that an interrupted evaluation draws what it would have.
+            torch.manual_seed(crc32(batch[0][0].encode()) ^ self.seed)
+        started = time.monotonic()
+        replies = generate_batch(
+            self.model,
+            self.tokenizer,
+            [ids[-room:] for ids in prompts],
+            max_new_tokens,
+            **options,
+        )
+        self.seconds += time.monotonic() - started
+        self.num_tokens += sum(reply.num_tokens for reply in replies)
+        return [(reply.text, reply.stopped, reply.num_tokens) for reply in replies]
+
+
+def messages_of(prompt: str) -> tuple[Message, ...]:
+    """Return the messages that a chat prompt stands for."""
+    rows = json.loads(prompt.removeprefix(CHAT))
+    return tuple(Message(row["role"], row["content"]) for row in rows)
+
+
+def unique(arguments: list[tuple[str, dict[str, Any]]]) -> list[tuple[str, dict[str, Any]]]:
+    """Return the requests without repetitions, in order."""
+    return list({json.dumps(pair, sort_keys=True): pair for pair in arguments}.values())
+
+
+def batches_of_a_kind(
+    requests: list[tuple[str, dict[str, Any]]],
+) -> Iterator[list[tuple[str, dict[str, Any]]]]:
+    """Yield at most PROMPTS_AT_ONCE consecutive requests with the same options."""
+    for _, group in groupby(requests, key=lambda pair: json.dumps(pair[1], sort_keys=True)):
+        same = list(group)
+        for start in range(0, len(same), PROMPTS_AT_ONCE):
+            yield same[start : start + PROMPTS_AT_ONCE]

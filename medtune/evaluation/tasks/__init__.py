@@ -1,0 +1,1 @@
+"""The benchmarks: what each asks of a model, and what it counts."""

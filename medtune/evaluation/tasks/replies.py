@@ -1,0 +1,110 @@
+"""Replies to questions: whether they stop by themselves, repeat themselves, how long they are, and
+how close they come to the reference answers."""
+
+from pathlib import Path
+from typing import Any
+
+from medtune.data.reading import find_files
+from medtune.data.records import Message
+from medtune.evaluation.rouge_bleu import score_text
+from medtune.evaluation.statistics import Metric, mean
+from medtune.evaluation.tasks.base import Benchmark, Doc, Items, Request, Sample, reply_counts
+from medtune.evaluation.tasks.reading import object_rows, text_field
+from medtune.evaluation.tasks.texts import read_turns
+
+REPEATED_CHARACTERS = 8  # a run of so many that occurred before in the reply is a repetition
+TEXT_SCORES = {"rouge-1": "points", "rouge-2": "points", "rouge-l": "points",
+               "bleu-4-char": "points", "bleu-4-word": "fraction"}  # fmt: skip
+SHAPE_METRICS = [
+    mean("stop_rate", "stopped"),
+    mean("repetition", "repeated", "runs", higher_is_better=False),
+    mean("length_tokens", "tokens", unit="tokens"),
+    mean("length_characters", "characters", unit="characters"),
+]
+TEXT_METRICS = [mean(name, name, "compared", unit=unit) for name, unit in TEXT_SCORES.items()]
+
+
+def shape_counts(reply: str) -> dict[str, float]:
+    """Return what the form of a reply counts: its end, its length, runs that it repeats."""
+    runs = [
+        reply[start : start + REPEATED_CHARACTERS]
+        for start in range(len(reply) - REPEATED_CHARACTERS + 1)
+    ]
+    repeated = float(len(runs) - len(set(runs)))
+    return {**reply_counts(reply), "runs": float(len(runs)), "repeated": repeated}
+
+
+def text_counts(reply: str, reference: str) -> dict[str, float]:
+    """Return ROUGE and BLEU of a reply; one that is empty scores 0."""
+    scores = score_text(reply, reference)._asdict()
+    return {"compared": 1.0, **{name: scores[name.replace("-", "_")] for name in TEXT_SCORES}}
+
+
+def present(metrics: list[Metric], items: Items) -> list[Metric]:
+    """Return the metrics whose columns were counted."""
+    columns = set().union(*items)
+    return [metric for metric in metrics if columns.issuperset(metric.columns)]
+
+
+class Replies(Benchmark):
+    """Single questions from a file, `questions.jsonl`; `reference` is optional."""
+
+    name, folder, generates = "replies", "questions.jsonl", True
+
+    @classmethod
+    def read(cls, path: Path) -> list[Doc]:
+        """Return the questions of a file."""
+        docs = []
+        for file in find_files(str(path), (".jsonl", ".json")):
+            for source, row in object_rows(file):
+                docs.append(
+                    {
+                        "id": str(row.get("id", source)),
+                        "question": text_field(row, "question", source),
+                        "answer": row.get("reference", ""),
+                        "groups": {},
+                    }
+                )
+        return docs
+
+    def messages(self, doc: Doc) -> list[Message]:
+        """Return the question."""
+        return [Message("user", doc["question"])]
+
+    def requests(self, doc: Doc) -> list[Request]:
+        """Ask for a reply."""
+        return [self.generate()]
+
+    def judge(self, doc: Doc, responses: list[Any]) -> Sample:
+        """Count the reply's form and, where there is a reference, how near it comes."""
+        reply = responses[0]
+        counts = shape_counts(reply)
+        if doc["answer"]:
+            counts |= text_counts(reply, doc["answer"])
+        malformed = None if reply.strip() else "empty"
+        return Sample(str(reply), None, doc["answer"] or None, counts, malformed)
+
+    @classmethod
+    def metrics(cls, items: Items) -> list[Metric]:
+        """Return the numbers that were counted."""
+        return present(SHAPE_METRICS + TEXT_METRICS, items)
+
+
+class RougeBleu(Replies):
+    """The last answer of conversations, generated and compared with the real one."""
+
+    name, folder = "rouge_bleu", "finetune"
+
+    @classmethod
+    def read(cls, path: Path) -> list[Doc]:
+        """Return the last turns of the conversations of a folder."""
+        return read_turns(path, all_turns=False)
+
+    def messages(self, doc: Doc) -> list[Message]:
+        """Return the conversation before the last answer."""
+        return [Message(**message) for message in doc["messages"]]
+
+    @classmethod
+    def metrics(cls, items: Items) -> list[Metric]:
+        """Return the scores first."""
+        return present(TEXT_METRICS + SHAPE_METRICS, items)
