@@ -1,0 +1,1 @@
+"""Scorers, the scoring command and what a careful person reads in an answer."""
