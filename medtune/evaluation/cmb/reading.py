@@ -1,8 +1,8 @@
 """The letters that a careful person reads in an answer to an exam question.
 
 The most explicit of these decides: a statement of the answer ("故选B"), an answer that is letters
-alone, verdicts on the options ("A错误，B正确"), an option's text, the only letter in a short answer.
-What contradicts itself or names too many letters cannot be read, and that is counted.
+alone, verdicts on the options ("A错误，B正确"), an option's text, the only letter of a short
+answer. What contradicts itself or names too many letters cannot be read, and that is counted.
 """
 
 import re
@@ -10,25 +10,29 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from medtune.evaluation.cmb.letters import CHOICES, Group, group_at, is_choice, items_at, plain
+from medtune.evaluation.cmb.letters import CHOICES, Group, answer_at, group_at, is_choice, plain
 from medtune.evaluation.cmb.official import SEVERAL_ANSWERS
 
 SHORT = 40  # characters; one letter in a longer text may be a thought on the way
-LONGEST_TEXT = 20_000  # characters that are looked at, from both ends of an answer
+LETTERS_OF_ALL = frozenset("ABCDEFG")
+LONGEST_TEXT = 8_000  # characters that are looked at, from both ends of an answer
 
 NEXT_QUESTION = re.compile(r"\n\s*(?:以下是中国|问题\s*:|题目\s*:|Question\s*:)")
 STATEMENT = re.compile(
     r"(?:(?:正确|最佳|最终|参考|标准|最优|合适|符合题意)的?(?:答案|选项|选择)|答案|选择|选(?!项)|"
-    r"(?:认为|觉得)?(?:应该|应当|应|而)是|(?:认为|觉得)是|应为|改为|更正为|\banswer\b)"
-    r"(?:\s|[:=,]|选项|字母|应该|应当|应|就|只|能|可以|是|为|选择|选|\b(?:is|be|option|choice|the)\b)*",
+    r"(?:认为|觉得)?(?:应该|应当|应|而)是|(?:认为|觉得)是|应为|改为|更正为|"
+    r"(?:正确|合适|恰当|符合题意)的(?:是|有|为)|"
+    r"\banswers?\b|\b(?:correct|right|best) (?:option|choice)s?\b)"
+    r"(?:\s|[:=,]|选项|字母|应该|应当|应|就|只|能|可以|是|为|了|的|有|包[括含]|选择|选|"
+    r"\b(?:is|are|be|options?|choices?|the)\b)*",
     re.IGNORECASE,
 )
 NOT_STATED = re.compile(
     r"(?:不|未|误|错|漏|别|勿|非|还是|或者?|如果|若|假如|不能|不应|不可|不要|不该|干扰)(?:应该?|能|可以?|再)?$"
 )
-OF_OTHERS = re.compile(r"有人|有的|有些|他人|同学|部分")
+NOT_OWN = re.compile(r"有人|有的|有些|他人|同学|部分|下列|以下|如果|若")
 CONCLUDES = re.compile(
-    r"综上|综合|因此|所以|故|最终|总之|总而言之|更正|改为|纠正|结论|therefore|thus|hence|final|conclu",
+    r"综上|综合|因此|所以|故|最终|总之|总而言之|更正|改为|纠正|结论|其实|实际上|重新|但|therefore|thus|hence|final|conclu",
     re.IGNORECASE,
 )
 SENTENCE_END = re.compile(r"[。!?\n]")
@@ -38,18 +42,22 @@ ALL_OF_THEM = re.compile(
 RANGE = re.compile(r"(?<![A-Za-z0-9])([A-G])\s*[-~—至到]\s*([A-G])(?![A-Za-z0-9])")
 AFTER_BARE = re.compile(r"\s*(?:$|[\n.。:,;、!])")
 
-WRONG = r"不正确|不对|不符合题意|不符合|错误|错|有误|不恰当|不合适|不成立|incorrect|wrong"
+WRONG = (
+    r"不正确|不对|不符合题意|不符合|错误|错|有误|不恰当|不合适|不成立|不应该?选|不能选|"
+    r"incorrect|wrong"
+)
 RIGHT = (
-    r"正确|对(?![于照应比抗症])|最?符合题意|最(?:佳|合适|恰当|符合)|成立|correct|right"
+    r"正确|对(?![于照应比抗症])|最?符合(?:题意)?|最(?:佳|合适|恰当)|成立|应该?选|correct|right"
     r"|(?:the )?(?:correct|best|right)"
 )
 ON_OPTION = re.compile(
-    rf"\s*(?:选项|[三四五两]?项|答案)?\s*(?:(?:[.、:][^\n。;]{{1,60}}?[,;。\s](?:故|因此|所以)?)|"
-    rf"(?:都|均|全|皆|是|为|也|显然|的|说法|描述|表述|叙述|\s|is\b|are\b)*)"
+    rf"\s*(?:选项|这?[三四五两]?项|答案)?\s*(?:(?:[.、:][^\n。;]{{1,60}}?[-,;。\s]"
+    rf"(?:故|因此|所以|这|该)?(?:选?项|说法)?(?:也?是|为)?)|"
+    rf"[.、:]?(?:都|均|全|皆|是|为|也|显然|的|说法|描述|表述|叙述|\s|is\b|are\b)*)"
     rf"(?:(?P<wrong>{WRONG})|(?P<right>{RIGHT}))"
 )
 DENIED = re.compile(
-    r"(?:不是|不考虑|并非|排除|不选|而非|不属于|没有|无|除了?|不应选?|不能选?|\bnot)\s*(?:选项)?\s*$"
+    r"(?:不是|不考虑|并非|排除|不(?:应该?|该|能|要|可|宜)?选|而非|不属于|没有|无|除了?|\bnot)\s*(?:选项)?\s*$"
 )
 
 
@@ -84,7 +92,8 @@ def read_choice(
 
     letters: those that the question offers, such as "ABCDE".   options: letter to text, if known;
     then an answer that quotes exactly one of them is read as its letter.
-    Example: "根据DNA检测及CT结果，应选B" -> "B"; "不是A" -> None; two letters for one answer -> None.
+    Two letters where one is asked for are not read.
+    Example: "根据DNA检测及CT结果，应选B" -> "B"; "不是A" -> None.
     """
     question = Question(frozenset(letters), question_type == SEVERAL_ANSWERS, options or {})
     if len(text) > LONGEST_TEXT:
@@ -132,9 +141,9 @@ def _letters_between(first: str, last: str) -> str:
 def _statements(text: str) -> Iterator[Statement]:
     """Yield what the text states as its answer, in order."""
     for found in STATEMENT.finditer(text):
-        group = group_at(text, found.end())
+        group = answer_at(text, found.end())
         sentence = SENTENCE_END.split(text[: found.start()])[-1]
-        if group and not NOT_STATED.search(sentence) and not OF_OTHERS.search(sentence):
+        if group and not NOT_STATED.search(sentence) and not NOT_OWN.search(sentence):
             is_conclusion = bool(CONCLUDES.search(sentence + found[0]))
             yield Statement(None if group.is_undecided else group.letters, is_conclusion)
 
@@ -154,11 +163,14 @@ def _all_of_them(text: str, question: Question) -> frozenset[str]:
 
 def _bare_letters(text: str, question: Question) -> frozenset[str]:
     """Return the letters that an answer begins with, alone or before an option's text."""
-    start = len(text) - len(text.lstrip(" \n.,:;-•·"))
-    group = group_at(text, start)
+    if set(text.upper()) <= {*LETTERS_OF_ALL, *" \n,、;"}:
+        return frozenset(text.upper()) & LETTERS_OF_ALL  # "abd": small letters make no words here
+    start = len(text) - len(text.removeprefix("选项").lstrip(" \n.,:;-•·"))
+    group = answer_at(text, start)
     if not group or group.is_undecided or not AFTER_BARE.match(text, group.end):
         return frozenset()
-    if len(items_at(text, start)) > 1 and any(_judgements(text)):
+    judged = [judgement_group.start for judgement_group, _ in _judgements(text)]
+    if len(judged) > 1 and judged[0] == start:
         return frozenset()  # an analysis of each option, not a list of the right ones
     return group.letters
 
