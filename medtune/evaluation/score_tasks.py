@@ -1,6 +1,7 @@
 """What each task of `medtune.evaluation.score` makes of gold rows and predictions."""
 
 from collections.abc import Callable, Sequence
+from itertools import count, takewhile
 from typing import Any, NamedTuple
 
 from medtune.data.formats.checks import MalformedRow
@@ -87,12 +88,12 @@ def num_malformed(values: Sequence[Any], parsed: Sequence[Any]) -> int:
 def exam_question(gold: GoldRow) -> ExamQuestion:
     """Return a row of the key. Raises DataError.
 
-    A row that has `answers` and no `answer` is a case of extraction: its `model_answer`, which may
-    be empty, is what should be read in them.
+    A row with `answers` or `model_answer` and no `answer` is a case of extraction: its
+    `model_answer`, which may be empty, is what should be read.
     """
     row = gold.row
-    if "answer" not in row and isinstance(row.get("answers"), list):
-        expected = row.get("model_answer")
+    expected = row.get("model_answer")
+    if "answer" not in row and (isinstance(row.get("answers"), list) or isinstance(expected, str)):
         answer = expected if isinstance(expected, str) else ""
     else:
         answer = gold.text("answer")
@@ -116,8 +117,9 @@ def exam_answer(value: Any) -> ExamAnswer | None:
     if not isinstance(value, dict):
         return None
     samples = value.get("answers")
-    if samples is None and "answer_0" in value:  # as CMB's own code writes several samples
-        samples = [value[name] for name in sorted(value) if name.startswith("answer_")]
+    if samples is None:  # CMB's own code writes answer_0, answer_1, ...
+        names = takewhile(value.__contains__, (f"answer_{number}" for number in count()))
+        samples = [value[name] for name in names]
     if isinstance(samples, list) and samples and all(isinstance(text, str) for text in samples):
         return ExamAnswer(tuple(samples))
     if isinstance(value.get("model_answer"), str):

@@ -99,6 +99,12 @@ def test_the_commonest_readable_sample_counts() -> None:
     assert read_samples([], LETTERS, ONE) is None
 
 
+@pytest.mark.parametrize("asker", ["问题：", "Question: ", "User: ", "<|user|>\n", "以下是中国"])
+def test_what_follows_a_question_of_the_models_own_is_not_read(asker: str) -> None:
+    assert read_choice(f"答案是B。\n{asker}哪项正确？\n答案是C。", LETTERS, ONE) == "B"
+    assert read_choice(f"无法判断。\n{asker}哪项正确？\n答案是C。", LETTERS, ONE) is None
+
+
 def test_a_conclusion_at_the_end_of_a_very_long_answer_is_read() -> None:
     thoughts = "患者的症状还需要进一步分析。" * LONGEST_TEXT
 

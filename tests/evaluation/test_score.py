@@ -172,6 +172,13 @@ def test_options_of_the_key_are_known_to_the_reader(scored: Scored) -> None:
     assert scored("cmb_exam", gold, [{"id": 1, "output": "答案是C"}], "strict")["unread"] == 1
 
 
+def test_a_case_of_extraction_may_stand_in_two_files(scored: Scored) -> None:
+    gold = [{"question_type": "多项选择题", "model_answer": "CDAB"}]
+    result = scored("cmb_exam", gold, [{"answers": ["CT和DNA，选B"]}])
+
+    assert (result["model_answers"], result["accuracy"]) == (["CDAB"], 1)
+
+
 def test_strict_rouge_is_not_rounded(scored: Scored) -> None:
     pairs = [{"id": "a", "labels": "多喝水，休息", "predict": "多喝水"}]
     official = scored("rouge_bleu", pairs, pairs)

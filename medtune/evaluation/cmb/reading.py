@@ -17,7 +17,9 @@ SHORT = 40  # characters; one letter in a longer text may be a thought on the wa
 LETTERS_OF_ALL = frozenset("ABCDEFG")
 LONGEST_TEXT = 8_000  # characters that are looked at, from both ends of an answer
 
-NEXT_QUESTION = re.compile(r"\n\s*(?:以下是中国|问题\s*:|题目\s*:|Question\s*:)")
+NEXT_QUESTION = re.compile(
+    r"\n\s*(?:以下是中国|(?:问题|用户|Question|User|Human)\s*:)|\|user\|", re.IGNORECASE
+)
 STATEMENT = re.compile(
     r"(?:(?:正确|最佳|最终|参考|标准|最优|合适|符合题意)的?(?:答案|选项|选择)|答案|选择|选(?!项)|"
     r"(?:认为|觉得)?(?:应该|应当|应|而)是|(?:认为|觉得)是|应为|改为|更正为|"
@@ -56,6 +58,7 @@ ON_OPTION = re.compile(
     rf"[.、:]?(?:都|均|全|皆|是|为|也|显然|的|说法|描述|表述|叙述|\s|is\b|are\b)*)"
     rf"(?:(?P<wrong>{WRONG})|(?P<right>{RIGHT}))"
 )
+SUBJECT_BEFORE, SUBJECT_AFTER = re.compile(r"选项\s*$"), re.compile(r"\s*选?项")
 DENIED = re.compile(
     r"(?:不是|不考虑|并非|排除|不(?:应该?|该|能|要|可|宜)?选|而非|不属于|没有|无|除了?|\bnot)\s*(?:选项)?\s*$"
 )
@@ -100,9 +103,7 @@ def read_choice(
         text = text[: LONGEST_TEXT // 2] + "\n" + text[-LONGEST_TEXT // 2 :]
     text = plain(text).strip()
     # A model that does not stop goes on with a question and an answer of its own.
-    own_answer = NEXT_QUESTION.split(text, maxsplit=1)[0].strip()
-    chosen = _read(own_answer, question)
-    return chosen if chosen or own_answer == text else _read(text, question)
+    return _read(NEXT_QUESTION.split(text, maxsplit=1)[0].strip(), question)
 
 
 def read_samples(
@@ -221,16 +222,17 @@ def _quoted_option(text: str, question: Question) -> frozenset[str]:
 
 
 def _only_letter(text: str, question: Question) -> frozenset[str]:
-    """Return the only letter of a short answer that it does not deny."""
+    """Return the only letter of a short answer that it does not deny.
+
+    "选项A是……" speaks of an option, and may be the beginning of a thought.
+    """
     if len(text) > SHORT:
         return frozenset()
     named = set()
     for found in CHOICES.finditer(text):
-        is_said_of = re.match(r"\s*(?:选?项)", text[found.end() :]) or text[
-            : found.start()
-        ].rstrip().endswith("选项")
-        if len(found[0]) > 1 or found[0].islower() or not is_choice(text, *found.span()):
-            continue
-        if not is_said_of and not DENIED.search(text[: found.start()]):
+        before, after = text[: found.start()], text[found.end() :]
+        is_letter = len(found[0]) == 1 and found[0].isupper() and is_choice(text, *found.span())
+        is_subject = SUBJECT_BEFORE.search(before) or SUBJECT_AFTER.match(after)
+        if is_letter and not is_subject and not DENIED.search(before):
             named.add(found[0])
     return frozenset(named) if len(named) == 1 else frozenset()
