@@ -1,1 +1,1 @@
-"""What evaluation measures: scorers against references, and that nothing generated stops them."""
+"""Tests of medtune/evaluation."""
