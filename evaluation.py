@@ -8,10 +8,10 @@ CMB-Exam with five worked examples, an adapter on its base, against an earlier e
 Many GPUs, a copy of the model each: torchrun --nproc_per_node 8 evaluation.py …
 """
 
+from medtune.arguments import EvaluationArguments, ModelArguments
 from medtune.common.errors import run_script
 from medtune.evaluation.run import run_evaluation
 from medtune.parsing import parse_into
-from medtune.arguments import EvaluationArguments, ModelArguments
 
 
 def main(argv: list[str]) -> None:

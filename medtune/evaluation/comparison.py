@@ -19,7 +19,9 @@ def compare(before: str | Path, after: str | Path) -> list[Comparison]:
     Raises CheckpointError if one is unfinished or damaged, or if the same item has another prompt
     in the other: the numbers of two ways of asking do not compare.
     """
-    common = [name for name in read_results(before)["tasks"] if name in read_results(after)["tasks"]]
+    common = [
+        name for name in read_results(before)["tasks"] if name in read_results(after)["tasks"]
+    ]
     return [row for task in common for row in compare_task(task, Path(before), Path(after))]
 
 
@@ -36,9 +38,9 @@ def compare_task(task: str, before: Path, after: Path) -> list[Comparison]:
                 f"{after}: expected the prompts of {before}, found another one for item {name} of "
                 f"{task}; ask both with the same options (--num_fewshot, --chain_of_thought, …)."
             )
-    items = [[samples[name]["counts"] for name in common] for samples in (first, second)]
-    metrics = BENCHMARKS[task].metrics([*items[0], *items[1]])
-    return [{"task": task, **compare_paired(*items, metric)} for metric in metrics]
+    earlier, later = ([samples[name]["counts"] for name in common] for samples in (first, second))
+    metrics = BENCHMARKS[task].metrics([*earlier, *later])
+    return [{"task": task, **compare_paired(earlier, later, metric)} for metric in metrics]
 
 
 def read_samples(folder: str | Path, task: str) -> list[dict[str, Any]]:
@@ -47,7 +49,7 @@ def read_samples(folder: str | Path, task: str) -> list[dict[str, Any]]:
     samples = []
     try:
         with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
+            for line in file:
                 sample = json.loads(line)
                 if not isinstance(sample, dict) or not {"id", "prompt", "counts"} <= sample.keys():
                     raise ValueError("no sample of an evaluation")

@@ -1,9 +1,9 @@
 """The folder of one model's evaluation: whose it is, what is done, and what came out.
 
-    results.json            the numbers, see docs/evaluation.md
-    samples/<task>.jsonl    every item: prompt, output, what was read in it, what it counts
-    responses-<n>.jsonl     process n's raw answers, while a benchmark is unfinished
-    lineage.json, COMPLETE
+results.json            the numbers, see docs/evaluation.md
+samples/<task>.jsonl    every item: prompt, output, what was read in it, what it counts
+responses-<n>.jsonl     process n's raw answers, while a benchmark is unfinished
+lineage.json, COMPLETE
 """
 
 from pathlib import Path
@@ -23,7 +23,10 @@ REMEDY = "Run the evaluation again into another folder."
 
 
 class EvaluationFolder:
-    """An evaluation on disk. inputs: model, options and data with hashes: what makes it this one."""
+    """An evaluation on disk.
+
+    inputs: model, options and data, with hashes: what makes this evaluation this one.
+    """
 
     def __init__(self, path: Path, inputs: dict[str, Any]) -> None:
         """Take the folder. Raises ConfigError if it holds something else."""
@@ -39,7 +42,9 @@ class EvaluationFolder:
             )
         before = read_object(path / LINEAGE_FILE, REMEDY).get("inputs")
         if before != inputs:
-            names = [n for n in inputs if not isinstance(before, dict) or before.get(n) != inputs[n]]
+            names = [
+                n for n in inputs if not isinstance(before, dict) or before.get(n) != inputs[n]
+            ]
             raise ConfigError(
                 f"--output_dir {path}: expected this evaluation's folder, found another one's; it "
                 f"differs in {', '.join(names)}. Name another --output_dir, or remove that folder."

@@ -8,6 +8,7 @@ and is rendered by ChatRenderer, so that its ids are those of training and chat.
 import json
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 from zlib import crc32
@@ -48,23 +49,30 @@ class GeneratedText(str):
         return made
 
 
-class ChatModel(LM):
-    """A causal model with its chat renderer, to lm-eval.
+@dataclass(frozen=True)
+class Limits:
+    """How much goes through the model at once, in tokens.
 
-    max_length: longest prompt with its answer, in tokens; a longer prompt loses its beginning, and
-    is counted in `num_truncated`.   tokens_per_batch: how many go through the model at once.
-    stride: how far the window over a long text moves, in tokens; max_length for none that overlap.
+    max_length: longest prompt with its answer; a longer prompt loses its beginning and is counted.
+    per_batch: in a row of prompts and answers.   stride: how far the window over a long text moves;
+    max_length for windows that do not overlap.   seed: of replies that are drawn.
     """
+
+    max_length: int
+    per_batch: int
+    stride: int
+    seed: int = 0
+
+
+class ChatModel(LM):
+    """A causal model with its chat renderer, to lm-eval."""
 
     def __init__(
         self,
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         renderer: ChatRenderer | None,
-        max_length: int,
-        tokens_per_batch: int,
-        stride: int | None = None,
-        seed: int = 0,
+        limits: Limits,
     ) -> None:
         """Take a loaded model in eval mode; without a renderer prompts are plain text."""
         super().__init__()
@@ -72,10 +80,7 @@ class ChatModel(LM):
         self.tokenizer = tokenizer
         self.renderer = renderer
         self.encoder = renderer.encoder if renderer else PlainEncoder(tokenizer)
-        self.max_length = max_length
-        self.tokens_per_batch = tokens_per_batch
-        self.stride = stride or max_length
-        self.seed = seed
+        self.limits = limits
         self.responses = Responses()
         self.what = "requests"  # for the progress line
         self.num_truncated = 0
@@ -94,7 +99,9 @@ class ChatModel(LM):
         missing = [a for a in dict.fromkeys(arguments) if not self._known("loglikelihood", a)]
         if missing:
             groups = groupby(missing, key=lambda pair: pair[0])
-            batches = self._packed((prompt, [pair[1] for pair in pairs]) for prompt, pairs in groups)
+            batches = self._packed(
+                (prompt, [pair[1] for pair in pairs]) for prompt, pairs in groups
+            )
             total = sum(1 for _ in groupby(missing, key=lambda pair: pair[0]))
             for batch in with_progress(batches, total, self.what):
                 found = self._score([scored for _, _, scored in batch])
@@ -117,7 +124,7 @@ class ChatModel(LM):
             windows = [Scored(list(p), [list(a)]) for p, a in self._windows(text[0])]
             found = [
                 value
-                for batch in pack(windows, self.tokens_per_batch)
+                for batch in pack(windows, self.limits.per_batch)
                 for value in self._score(batch)
             ]
             self.responses.add("rolling", [(text, sum(value[0][0] for value in found))])
@@ -205,7 +212,7 @@ class ChatModel(LM):
             scored = self._fit(
                 self.prompt_ids(prompt), [self.answer_ids(prompt, answer) for answer in answers]
             )
-            if batch and used + scored.num_tokens > self.tokens_per_batch:
+            if batch and used + scored.num_tokens > self.limits.per_batch:
                 yield batch
                 batch, used = [], 0
             batch.append((prompt, answers, scored))
@@ -215,7 +222,7 @@ class ChatModel(LM):
 
     def _fit(self, prompt_ids: list[int], answers: list[list[int]]) -> Scored:
         """Return prompt and answers, the prompt without its beginning if they are too long."""
-        room = max(1, self.max_length - max(map(len, answers), default=0))
+        room = max(1, self.limits.max_length - max(map(len, answers), default=0))
         self.num_truncated += len(prompt_ids) > room
         return Scored(prompt_ids[-room:], answers)
 
@@ -229,20 +236,20 @@ class ChatModel(LM):
     def _windows(self, text: str) -> Iterator[tuple[list[int], list[int]]]:
         ids = list(self.encoder.ids(text))
         # lm-eval's windows: each token is predicted once, after at least context_len others.
-        context = self.max_length - self.stride + 1
-        windows = get_rolling_token_windows(ids, self.prefix_id, self.max_length, context)
+        context = self.limits.max_length - self.limits.stride + 1
+        windows = get_rolling_token_windows(ids, self.prefix_id, self.limits.max_length, context)
         return map(make_disjoint_window, windows)
 
     def _generate(self, batch: list[tuple[str, dict[str, Any]]]) -> list[tuple[str, bool, int]]:
         options = dict(batch[0][1])
         max_new_tokens = options.pop("max_gen_toks")
         options.pop("until", None)  # lm-eval's: a reply ends where its turn does
-        room = max(1, self.max_length - max_new_tokens)
+        room = max(1, self.limits.max_length - max_new_tokens)
         prompts = [self.prompt_ids(prompt) for prompt, _ in batch]
         self.num_truncated += sum(len(ids) > room for ids in prompts)
         if options.get("do_sample"):
             # Each batch by itself, so that an interrupted evaluation draws what it would have.
-            torch.manual_seed(crc32(batch[0][0].encode()) ^ self.seed)
+            torch.manual_seed(crc32(batch[0][0].encode()) ^ self.limits.seed)
         started = time.monotonic()
         replies = generate_batch(
             self.model,

@@ -22,9 +22,9 @@ from medtune.evaluation.comparison import compare, find_regressions
 from medtune.evaluation.engine import Stopwatch, run_benchmark, summarize
 from medtune.evaluation.folder import EvaluationFolder, read_results
 from medtune.evaluation.judge import Judge
-from medtune.evaluation.language_model import END_OF_TURN, ChatModel
+from medtune.evaluation.language_model import END_OF_TURN, ChatModel, Limits
 from medtune.evaluation.showing import print_comparison, print_results
-from medtune.evaluation.tasks.base import Benchmark, TaskOptions
+from medtune.evaluation.tasks.base import TaskOptions
 from medtune.evaluation.tasks.cmb_exam import CmbExam, read_questions
 from medtune.evaluation.tasks.table import BENCHMARKS, choose_tasks
 from medtune.models.adapters import count_parameters, load_adapter
@@ -71,12 +71,18 @@ def measure_model(
     watch = Stopwatch()
     if is_main_process():
         folder.open()
-    benchmarks = {name: BENCHMARKS[name].read(path)[: arguments.limit] for name, path in paths.items()}
+    benchmarks = {
+        name: BENCHMARKS[name].read(path)[: arguments.limit] for name, path in paths.items()
+    }
     set_seed(arguments.seed)
     tokenizer = load_tokenizer(model_arguments)
     model, about = load_language_model(model_arguments, arguments, tokenizer)
     options = task_options(arguments, model, tokenizer)
-    results = folder.unfinished() or {"model": about, "options": folder.inputs["options"], "tasks": {}}
+    results = folder.unfinished() or {
+        "model": about,
+        "options": folder.inputs["options"],
+        "tasks": {},
+    }
     for name, docs in benchmarks.items():
         if name in results["tasks"]:
             logger.info("%s: done before", name)
@@ -154,8 +160,8 @@ def load_language_model(
     stride = arguments.stride
     if stride is not None and stride > max_length:
         raise ConfigError(f"--stride: expected at most --max_length {max_length}, found {stride}.")
-    seed = arguments.seed
-    return ChatModel(model, tokenizer, renderer, max_length, tokens, stride, seed), about
+    limits = Limits(max_length, tokens, stride or max_length, arguments.seed)
+    return ChatModel(model, tokenizer, renderer, limits), about
 
 
 def load_backend(
@@ -194,7 +200,9 @@ def task_options(
         generation=generation,
         end_of_turn=END_OF_TURN if is_ours and arguments.apply_chat_template else "",
         count_tokens=lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"]),
-        grade=Judge(arguments.judge_url, str(arguments.judge_model)) if arguments.judge_url else None,
+        grade=Judge(arguments.judge_url, str(arguments.judge_model))
+        if arguments.judge_url
+        else None,
     )
 
 

@@ -51,9 +51,7 @@ def main(argv: list[str]) -> None:
     print_numbers(found)
     output = Path(arguments.output_file)
     write_json(output, {**found, "seconds": seconds_of(results)})
-    write_lineage(
-        lineage_file_of(output), describe(folders), {output.name: sha256_of_file(output)}
-    )
+    write_lineage(lineage_file_of(output), describe(folders), {output.name: sha256_of_file(output)})
     logger.info("written: %s", output)
 
 

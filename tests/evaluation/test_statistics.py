@@ -77,7 +77,12 @@ def test_chance_is_the_mean_of_the_items_own() -> None:
 
 def test_nothing_to_compute_from_is_none_and_no_number() -> None:
     empty = measure([], [ACCURACY])["accuracy"]
-    assert (empty["value"], empty["low"], empty["high"], empty["num_items"]) == (None, None, None, 0)
+    assert (empty["value"], empty["low"], empty["high"], empty["num_items"]) == (
+        None,
+        None,
+        None,
+        0,
+    )
     undefined = measure([{"correct": 1.0}] * 4, [ACCURACY])["accuracy"]
     assert (undefined["value"], undefined["low"]) == (None, None)
 

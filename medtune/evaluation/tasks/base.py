@@ -69,9 +69,7 @@ class Benchmark(Task):
     generates: ClassVar[bool] = False
     hub_name: ClassVar[str | None] = None
 
-    def __init__(
-        self, docs: list[Doc], options: TaskOptions, examples: Sequence[Doc] = ()
-    ) -> None:
+    def __init__(self, docs: list[Doc], options: TaskOptions, examples: Sequence[Doc] = ()) -> None:
         """Take the items, and those that worked examples are taken from."""
         self.docs = docs
         self.options = options
@@ -216,5 +214,5 @@ def reply_counts(reply: str) -> dict[str, float]:
     counts = {"items": 1.0, "characters": float(len(reply))}
     if hasattr(reply, "stopped"):
         counts["stopped"] = float(reply.stopped)
-        counts["tokens"] = float(getattr(reply, "num_tokens"))
+        counts["tokens"] = float(reply.num_tokens)
     return counts

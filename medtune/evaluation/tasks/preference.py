@@ -6,7 +6,7 @@ from typing import Any
 from medtune.data.reading import read_all, read_preference_file
 from medtune.data.records import Message
 from medtune.evaluation.statistics import Metric, mean
-from medtune.evaluation.tasks.base import Benchmark, Doc, Items, Request, SCORE, Sample
+from medtune.evaluation.tasks.base import SCORE, Benchmark, Doc, Items, Request, Sample
 
 
 class Preference(Benchmark):

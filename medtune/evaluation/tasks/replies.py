@@ -6,22 +6,23 @@ from typing import Any
 
 from medtune.data.reading import find_files
 from medtune.data.records import Message
-from medtune.evaluation.rouge_bleu import score_text
+from medtune.evaluation.rouge_bleu import METRIC_NAMES, score_pair
 from medtune.evaluation.statistics import Metric, mean
 from medtune.evaluation.tasks.base import Benchmark, Doc, Items, Request, Sample, reply_counts
 from medtune.evaluation.tasks.reading import object_rows, text_field
 from medtune.evaluation.tasks.texts import read_turns
 
 REPEATED_CHARACTERS = 8  # a run of so many that occurred before in the reply is a repetition
-TEXT_SCORES = {"rouge-1": "points", "rouge-2": "points", "rouge-l": "points",
-               "bleu-4-char": "points", "bleu-4-word": "fraction"}  # fmt: skip
 SHAPE_METRICS = [
     mean("stop_rate", "stopped"),
     mean("repetition", "repeated", "runs", higher_is_better=False),
     mean("length_tokens", "tokens", unit="tokens"),
     mean("length_characters", "characters", unit="characters"),
 ]
-TEXT_METRICS = [mean(name, name, "compared", unit=unit) for name, unit in TEXT_SCORES.items()]
+TEXT_METRICS = [
+    mean(name, name, "compared", unit="fraction" if name == "bleu-4-word" else "points")
+    for name in METRIC_NAMES
+]
 
 
 def shape_counts(reply: str) -> dict[str, float]:
@@ -36,8 +37,8 @@ def shape_counts(reply: str) -> dict[str, float]:
 
 def text_counts(reply: str, reference: str) -> dict[str, float]:
     """Return ROUGE and BLEU of a reply; one that is empty scores 0."""
-    scores = score_text(reply, reference)._asdict()
-    return {"compared": 1.0, **{name: scores[name.replace("-", "_")] for name in TEXT_SCORES}}
+    scores = score_pair(reply, reference).counts()
+    return {"compared": 1.0, **{name: scores[name] for name in METRIC_NAMES}}
 
 
 def present(metrics: list[Metric], items: Items) -> list[Metric]:

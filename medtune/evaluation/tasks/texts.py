@@ -14,7 +14,7 @@ import numpy as np
 from medtune.data.reading import read_all, read_conversation_file, read_text_file
 from medtune.data.records import Message
 from medtune.evaluation.statistics import Floats, Metric, ratio
-from medtune.evaluation.tasks.base import Benchmark, Doc, Items, ROLL, Request, SCORE, Sample
+from medtune.evaluation.tasks.base import ROLL, SCORE, Benchmark, Doc, Items, Request, Sample
 
 
 def exp_ratio(sums: Floats) -> Floats:
@@ -63,9 +63,7 @@ class Perplexity(Benchmark):
     def read(cls, path: Path) -> list[Doc]:
         """Return the documents of a folder."""
         records = read_all(str(path), read_text_file)
-        return [
-            {"id": str(record.source), "text": record.text, "groups": {}} for record in records
-        ]
+        return [{"id": str(record.source), "text": record.text, "groups": {}} for record in records]
 
     def messages(self, doc: Doc) -> list[Message]:
         """Return no prompt."""
