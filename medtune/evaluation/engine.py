@@ -9,9 +9,9 @@ from typing import Any
 import lm_eval.api.model
 from lm_eval.evaluator import evaluate
 
-from medtune.evaluation.language_model import CHAT, ChatModel, messages_of
-from medtune.evaluation.responses import Responses
-from medtune.evaluation.statistics import measure
+from medtune.evaluation.asking.language_model import CHAT, ChatModel, messages_of
+from medtune.evaluation.asking.responses import Responses
+from medtune.evaluation.results.statistics import measure
 from medtune.evaluation.tasks.base import Benchmark, Sample
 
 logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it tells at length what it is told here

@@ -18,12 +18,12 @@ from medtune.common.lineage import describe_data, describe_tokenizer, describe_w
 from medtune.common.log import is_main_process, logger
 from medtune.data.reading import SUFFIXES, find_files
 from medtune.data.rendering import ChatRenderer
-from medtune.evaluation.comparison import compare, find_regressions
+from medtune.evaluation.asking.judge import Judge
+from medtune.evaluation.asking.language_model import END_OF_TURN, ChatModel, Limits
 from medtune.evaluation.engine import Stopwatch, run_benchmark, summarize
-from medtune.evaluation.folder import EvaluationFolder, read_results
-from medtune.evaluation.judge import Judge
-from medtune.evaluation.language_model import END_OF_TURN, ChatModel, Limits
-from medtune.evaluation.showing import print_comparison, print_results
+from medtune.evaluation.results.comparison import compare, find_regressions
+from medtune.evaluation.results.folder import EvaluationFolder, read_results
+from medtune.evaluation.results.showing import print_comparison, print_results
 from medtune.evaluation.tasks.base import TaskOptions
 from medtune.evaluation.tasks.cmb_exam import CmbExam, read_questions
 from medtune.evaluation.tasks.table import BENCHMARKS, choose_tasks

@@ -15,8 +15,8 @@ from medtune.common.errors import run_script
 from medtune.common.files import read_json, sha256_of_file, write_json
 from medtune.common.lineage import COMPLETE_FILE, lineage_file_of, read_lineage, write_lineage
 from medtune.common.log import logger
-from medtune.evaluation.folder import read_results
-from medtune.evaluation.showing import print_wide, show
+from medtune.evaluation.results.folder import read_results
+from medtune.evaluation.results.showing import print_wide, show
 from medtune.parsing import parse_into
 
 STAGES = ("base", "pt", "sft", "dpo")

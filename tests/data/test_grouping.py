@@ -21,7 +21,7 @@ from medtune.data.grouping import (
     tokenize_function,
 )
 from medtune.data.rendering import IGNORE_INDEX
-from medtune.evaluation.scoring import log_likelihoods, perplexity
+from medtune.evaluation.asking.likelihoods import log_likelihoods, perplexity
 from medtune.models.tiny import SPECIAL_TOKENS
 
 PAD = 0

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from medtune.arguments import ModelArguments
 from medtune.data.rendering import ChatRenderer
-from medtune.evaluation.language_model import ChatModel, Limits
+from medtune.evaluation.asking.language_model import ChatModel, Limits
 from medtune.models.families import family_of
 from medtune.models.loading import load_model, load_tokenizer
 from tests.conftest import WriteJsonl
@@ -42,7 +42,9 @@ def benchmarks(tmp_path: Path, write_jsonl: WriteJsonl) -> Path:
     """A data folder with a few items for each benchmark that needs no probes."""
     folder = tmp_path / "benchmarks"
     (folder / "pretrain").mkdir(parents=True)
-    (folder / "pretrain" / "book.txt").write_text("发热要多喝水。\n\n咳嗽要休息，少说话。\n", "utf-8")
+    (folder / "pretrain" / "book.txt").write_text(
+        "发热要多喝水。\n\n咳嗽要休息，少说话。\n", "utf-8"
+    )
     turns = [("human", FEVER), ("gpt", "多喝水。"), ("human", COUGH), ("gpt", "呼吸内科。")]
     conversation = [{"from": role, "value": text} for role, text in turns]
     write_jsonl(folder / "finetune" / "a.jsonl", [{"conversations": conversation}] * 2)

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medtune.evaluation.cmb.official import official_answer, official_choice
-from medtune.evaluation.cmb.prompts import build_answer, build_prompt, shown_options
-from medtune.evaluation.cmb.reading import LONGEST_TEXT, read_choice, read_samples
+from medtune.evaluation.scorers.cmb.official import official_answer, official_choice
+from medtune.evaluation.scorers.cmb.prompts import build_answer, build_prompt, shown_options
+from medtune.evaluation.scorers.cmb.reading import LONGEST_TEXT, read_choice, read_samples
 from tests.evaluation.exam_answers import HELD_OUT, LETTERS, ONE, SEVERAL, TUNED, Answer
 from tests.evaluation.parity import PARITY, needs_parity, read_lines
 

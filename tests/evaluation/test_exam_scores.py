@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from medtune.evaluation.cmb.scores import (
+from medtune.evaluation.scorers.cmb.scores import (
     UNSPECIFIED,
     ExamQuestion,
     add_counts,

@@ -17,10 +17,16 @@ from lm_eval.api.instance import Instance
 from transformers import PreTrainedModel
 
 from medtune.data.records import Conversation, Message, Source
-from medtune.evaluation import language_model
-from medtune.evaluation.language_model import CHAT, END_OF_TURN, ChatModel
-from medtune.evaluation.responses import Responses
-from medtune.evaluation.scoring import Scored, attention_mask, lay_out, log_likelihoods, pack
+from medtune.evaluation.asking import language_model
+from medtune.evaluation.asking.language_model import CHAT, END_OF_TURN, ChatModel
+from medtune.evaluation.asking.likelihoods import (
+    Scored,
+    attention_mask,
+    lay_out,
+    log_likelihoods,
+    pack,
+)
+from medtune.evaluation.asking.responses import Responses
 from tests.evaluation.conftest import COUGH, FEVER, Ask
 
 # Sums over up to 40 tokens of float32 log-probabilities; matrix products of another shape round

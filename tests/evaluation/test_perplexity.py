@@ -8,7 +8,7 @@ import math
 
 import pytest
 
-from medtune.evaluation.perplexity import (
+from medtune.evaluation.scorers.perplexity import (
     IGNORE_INDEX,
     exp_or_inf,
     measure_losses,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from medtune.common.errors import ConfigError, DataError
-from medtune.evaluation.promptcblue import (
+from medtune.evaluation.scorers.promptcblue import (
     HEAD,
     MAY_2023,
     STRICT,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from medtune.evaluation.promptcblue import generation_of, parse, score_rows
+from medtune.evaluation.scorers.promptcblue import generation_of, parse, score_rows
 from tests.conftest import REPO
 
 PARITY = REPO.parent / "shared" / "parity" / "promptcblue"

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from medtune.evaluation.rouge_bleu import (
+from medtune.evaluation.scorers.rouge_bleu import (
     METRIC_NAMES,
     UNSCORED,
     bleu_4,

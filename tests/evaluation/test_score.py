@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from medtune.common.errors import ConfigError, DataError, MedtuneError
-from medtune.evaluation.score import main
+from medtune.evaluation.score.__main__ import main
 from tests.conftest import REPO, WriteJsonl
 from tests.evaluation.parity import KEY, PARITY, needs_parity, read_lines
 
@@ -351,7 +351,7 @@ def test_gold_of_any_kind_is_scored_or_refused(tmp_path: Path, content: bytes, t
 
 
 def test_promptcblue_goes_to_its_own_scorer(scored: Scored) -> None:
-    pytest.importorskip("medtune.evaluation.promptcblue", reason="its scorer is not there")
+    pytest.importorskip("medtune.evaluation.scorers.promptcblue", reason="its scorer is not there")
     row = {
         "sample_id": "1",
         "task_dataset": "CHIP-STS",

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medtune.evaluation.statistics import Metric, compare_paired, mean, measure
+from medtune.evaluation.results.statistics import Metric, compare_paired, mean, measure
 from medtune.evaluation.tasks.cmb_exam import CALIBRATION
 from medtune.evaluation.tasks.texts import LIKELIHOOD_METRICS
 

@@ -2,7 +2,7 @@
 
 A benchmark says what one item asks (`messages`), what the model has to do for it (`requests`) and
 what an answer counts (`judge`). lm-eval does the rest. Numbers are computed from the counts of the
-samples by medtune.evaluation.statistics.
+samples by medtune.evaluation.results.statistics.
 """
 
 import random
@@ -17,7 +17,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.task import Task
 
 from medtune.data.records import Message
-from medtune.evaluation.statistics import Metric
+from medtune.evaluation.results.statistics import Metric
 
 Doc = dict[str, Any]
 Items = Sequence[Mapping[str, float]]  # the counts of samples

@@ -6,8 +6,8 @@ from typing import Any
 from medtune.common.errors import DataError
 from medtune.data.reading import find_files
 from medtune.data.records import Message
-from medtune.evaluation.judge import ASPECTS
-from medtune.evaluation.statistics import Metric, mean
+from medtune.evaluation.asking.judge import ASPECTS
+from medtune.evaluation.results.statistics import Metric, mean
 from medtune.evaluation.tasks.base import Doc, Items, Request, Sample
 from medtune.evaluation.tasks.reading import object_rows, text_field
 from medtune.evaluation.tasks.replies import (

@@ -22,10 +22,10 @@ from medtune.common.errors import DataError
 from medtune.common.log import logger
 from medtune.data.reading import find_files
 from medtune.data.records import Message, Source
-from medtune.evaluation.cmb.official import official_answer
-from medtune.evaluation.cmb.prompts import build_answer, build_prompt, shown_options
-from medtune.evaluation.cmb.reading import SEVERAL_ANSWERS, read_choice
-from medtune.evaluation.statistics import Floats, Metric, mean
+from medtune.evaluation.results.statistics import Floats, Metric, mean
+from medtune.evaluation.scorers.cmb.official import official_answer
+from medtune.evaluation.scorers.cmb.prompts import build_answer, build_prompt, shown_options
+from medtune.evaluation.scorers.cmb.reading import SEVERAL_ANSWERS, read_choice
 from medtune.evaluation.tasks.base import SCORE, Benchmark, Doc, Items, Request, Sample
 from medtune.evaluation.tasks.reading import object_rows, text_field
 from medtune.evaluation.tasks.replies import SHAPE_METRICS, present, shape_counts

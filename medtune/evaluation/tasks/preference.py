@@ -5,7 +5,7 @@ from typing import Any
 
 from medtune.data.reading import read_all, read_preference_file
 from medtune.data.records import Message
-from medtune.evaluation.statistics import Metric, mean
+from medtune.evaluation.results.statistics import Metric, mean
 from medtune.evaluation.tasks.base import SCORE, Benchmark, Doc, Items, Request, Sample
 
 

@@ -10,8 +10,9 @@ from medtune.common.errors import DataError
 from medtune.common.log import logger
 from medtune.data.reading import find_files
 from medtune.data.records import Message
-from medtune.evaluation.promptcblue.reading import MODES, OFFICIAL, STRICT
-from medtune.evaluation.promptcblue.tasks import (
+from medtune.evaluation.results.statistics import Floats, Metric
+from medtune.evaluation.scorers.promptcblue.reading import MODES, OFFICIAL, STRICT
+from medtune.evaluation.scorers.promptcblue.tasks import (
     TASKS,
     counts,
     generation_of,
@@ -19,7 +20,6 @@ from medtune.evaluation.promptcblue.tasks import (
     metric_of,
     parse,
 )
-from medtune.evaluation.statistics import Floats, Metric
 from medtune.evaluation.tasks.base import Benchmark, Doc, Items, Request, Sample
 from medtune.evaluation.tasks.reading import object_rows, text_field
 from medtune.evaluation.tasks.replies import SHAPE_METRICS, present, shape_counts

@@ -6,8 +6,8 @@ from typing import Any
 
 from medtune.data.reading import find_files
 from medtune.data.records import Message
-from medtune.evaluation.rouge_bleu import METRIC_NAMES, score_pair
-from medtune.evaluation.statistics import Metric, mean
+from medtune.evaluation.results.statistics import Metric, mean
+from medtune.evaluation.scorers.rouge_bleu import METRIC_NAMES, score_pair
 from medtune.evaluation.tasks.base import Benchmark, Doc, Items, Request, Sample, reply_counts
 from medtune.evaluation.tasks.reading import object_rows, text_field
 from medtune.evaluation.tasks.texts import read_turns

@@ -13,7 +13,7 @@ import numpy as np
 
 from medtune.data.reading import read_all, read_conversation_file, read_text_file
 from medtune.data.records import Message
-from medtune.evaluation.statistics import Floats, Metric, ratio
+from medtune.evaluation.results.statistics import Floats, Metric, ratio
 from medtune.evaluation.tasks.base import ROLL, SCORE, Benchmark, Doc, Items, Request, Sample
 
 

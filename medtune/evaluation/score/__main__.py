@@ -14,8 +14,8 @@ from typing import Literal
 from medtune.common.errors import ConfigError, run_script
 from medtune.common.files import write_json
 from medtune.common.log import logger
-from medtune.evaluation.score_files import read_gold, read_predictions
-from medtune.evaluation.score_tasks import SCORERS
+from medtune.evaluation.score.files import read_gold, read_predictions
+from medtune.evaluation.score.tasks import SCORERS
 from medtune.parsing import parse_into
 
 

@@ -7,8 +7,8 @@ scoring adds up. Mode `official` agrees with the published scorer; mode `strict`
 has the same metrics without its substitutions. No model is needed and no generated text is run.
 """
 
-from medtune.evaluation.promptcblue.joining import Item, Options, Predictions, join
-from medtune.evaluation.promptcblue.reading import (
+from medtune.evaluation.scorers.promptcblue.joining import Item, Options, Predictions, join
+from medtune.evaluation.scorers.promptcblue.reading import (
     GENERATIONS,
     HEAD,
     MAY_2023,
@@ -17,8 +17,8 @@ from medtune.evaluation.promptcblue.reading import (
     STRICT,
     Parsed,
 )
-from medtune.evaluation.promptcblue.scoring import score_rows
-from medtune.evaluation.promptcblue.tasks import (
+from medtune.evaluation.scorers.promptcblue.scoring import score_rows
+from medtune.evaluation.scorers.promptcblue.tasks import (
     TASKS,
     counts,
     generation_of,

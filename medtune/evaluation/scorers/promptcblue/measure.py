@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from medtune.evaluation.statistics import Metric
+from medtune.evaluation.results.statistics import Metric
 
 Counts = dict[str, float]
 

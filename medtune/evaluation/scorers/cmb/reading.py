@@ -10,8 +10,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from medtune.evaluation.cmb.letters import CHOICES, Group, answer_at, group_at, is_choice, plain
-from medtune.evaluation.cmb.official import SEVERAL_ANSWERS
+from medtune.evaluation.scorers.cmb.letters import (
+    CHOICES,
+    Group,
+    answer_at,
+    group_at,
+    is_choice,
+    plain,
+)
+from medtune.evaluation.scorers.cmb.official import SEVERAL_ANSWERS
 
 SHORT = 40  # characters; one letter in a longer text may be a thought on the way
 LETTERS_OF_ALL = frozenset("ABCDEFG")

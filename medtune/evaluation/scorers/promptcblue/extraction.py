@@ -6,7 +6,7 @@ patterns are the words that its prompts ask for.
 
 from typing import Any
 
-from medtune.evaluation.promptcblue.reading import HEAD, MAY_2023, Malformed, Reading
+from medtune.evaluation.scorers.promptcblue.reading import HEAD, MAY_2023, Malformed, Reading
 
 Record = dict[str, Any]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from medtune.common.errors import CheckpointError
-from medtune.evaluation.folder import SAMPLES_FOLDER, read_results
-from medtune.evaluation.statistics import compare_paired
+from medtune.evaluation.results.folder import SAMPLES_FOLDER, read_results
+from medtune.evaluation.results.statistics import compare_paired
 from medtune.evaluation.tasks.table import BENCHMARKS
 
 Comparison = dict[str, Any]

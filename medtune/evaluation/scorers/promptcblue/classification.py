@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from medtune.evaluation.promptcblue.measure import Counts, Measure, ratio
-from medtune.evaluation.promptcblue.reading import Reading
-from medtune.evaluation.statistics import Metric
+from medtune.evaluation.results.statistics import Metric
+from medtune.evaluation.scorers.promptcblue.measure import Counts, Measure, ratio
+from medtune.evaluation.scorers.promptcblue.reading import Reading
 
 Rate = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 

@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from medtune.evaluation.promptcblue import extraction, reports, trees
-from medtune.evaluation.promptcblue.classification import (
+from medtune.evaluation.results.statistics import Metric
+from medtune.evaluation.scorers.promptcblue import extraction, reports, trees
+from medtune.evaluation.scorers.promptcblue.classification import (
     label_measure,
     read_label,
     read_sameness,
 )
-from medtune.evaluation.promptcblue.measure import Counts, Measure
-from medtune.evaluation.promptcblue.reading import (
+from medtune.evaluation.scorers.promptcblue.measure import Counts, Measure
+from medtune.evaluation.scorers.promptcblue.reading import (
     HEAD,
     MAY_2023,
     OFFICIAL,
@@ -22,8 +23,7 @@ from medtune.evaluation.promptcblue.reading import (
     Reading,
     literal,
 )
-from medtune.evaluation.promptcblue.tuples import MICRO_F1
-from medtune.evaluation.statistics import Metric
+from medtune.evaluation.scorers.promptcblue.tuples import MICRO_F1
 
 CMEIE = "CMeIE"
 MAX_REPLACED = 100  # half-width characters of one kind that the parser of 2023-05 turned

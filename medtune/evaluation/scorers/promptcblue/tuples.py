@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from medtune.evaluation.promptcblue.measure import Counts, Measure, ratio
-from medtune.evaluation.statistics import Metric
+from medtune.evaluation.results.statistics import Metric
+from medtune.evaluation.scorers.promptcblue.measure import Counts, Measure, ratio
 
 COLUMNS = ("tp", "fp", "fn")
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from medtune.evaluation.promptcblue.joining import Item, Options, Predictions, join
-from medtune.evaluation.promptcblue.measure import Counts
-from medtune.evaluation.promptcblue.reading import OFFICIAL
-from medtune.evaluation.promptcblue.tasks import TASKS, metrics_of
+from medtune.evaluation.scorers.promptcblue.joining import Item, Options, Predictions, join
+from medtune.evaluation.scorers.promptcblue.measure import Counts
+from medtune.evaluation.scorers.promptcblue.reading import OFFICIAL
+from medtune.evaluation.scorers.promptcblue.tasks import TASKS, metrics_of
 
 DOUBTS = ("malformed", "unread", "missing")
 MAX_REASONS = 3

@@ -24,9 +24,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from medtune.data.encoding import PlainEncoder
 from medtune.data.records import Conversation, Message, Source
 from medtune.data.rendering import ChatRenderer
-from medtune.evaluation.progress import with_progress
-from medtune.evaluation.responses import Responses
-from medtune.evaluation.scoring import LogLikelihood, Scored, log_likelihoods, pack
+from medtune.evaluation.asking.likelihoods import LogLikelihood, Scored, log_likelihoods, pack
+from medtune.evaluation.asking.progress import with_progress
+from medtune.evaluation.asking.responses import Responses
 from medtune.models.generation import generate_batch
 
 CHAT = "\ue003"  # private use: what follows is the JSON of messages

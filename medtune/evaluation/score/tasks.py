@@ -5,18 +5,22 @@ from itertools import count, takewhile
 from typing import Any, NamedTuple
 
 from medtune.data.formats.checks import MalformedRow
-from medtune.evaluation.cmb.official import SEVERAL_ANSWERS, official_answer, official_choice
-from medtune.evaluation.cmb.reading import read_samples
-from medtune.evaluation.cmb.scores import (
+from medtune.evaluation.score.files import GoldRow, join
+from medtune.evaluation.score.logit_cases import score_logit_cases
+from medtune.evaluation.scorers.cmb.official import (
+    SEVERAL_ANSWERS,
+    official_answer,
+    official_choice,
+)
+from medtune.evaluation.scorers.cmb.reading import read_samples
+from medtune.evaluation.scorers.cmb.scores import (
     UNSPECIFIED,
     ExamQuestion,
     official_counts,
     score_exam,
     strict_counts,
 )
-from medtune.evaluation.logit_cases import score_logit_cases
-from medtune.evaluation.rouge_bleu import METRIC_NAMES, mean_scores, score_pair
-from medtune.evaluation.score_files import GoldRow, join
+from medtune.evaluation.scorers.rouge_bleu import METRIC_NAMES, mean_scores, score_pair
 
 OFFICIAL, STRICT = "official", "strict"
 
@@ -199,7 +203,7 @@ def predicted_text(value: Any) -> str | None:
 
 def score_promptcblue(gold: Sequence[GoldRow], predictions: Sequence[Any], mode: str) -> dict:
     """Return the scores of PromptCBLUE's 18 tasks."""
-    from medtune.evaluation.promptcblue import score_rows
+    from medtune.evaluation.scorers.promptcblue import score_rows
 
     values = [None if isinstance(value, MalformedRow) else value for value in predictions]
     return score_rows([row.row for row in gold], values, mode, generation=None)

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from medtune.data.formats.checks import MalformedRow
-from medtune.evaluation.perplexity import (
+from medtune.evaluation.score.files import GoldRow, Joined, id_of, join, join_by_order
+from medtune.evaluation.scorers.perplexity import (
     IGNORE_INDEX,
     SequenceLoss,
     measure_losses,
     pooled_perplexity,
     sequence_losses,
 )
-from medtune.evaluation.score_files import GoldRow, Joined, id_of, join, join_by_order
 
 
 class LogitCase(NamedTuple):

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from medtune.evaluation.promptcblue.measure import Counts, Measure, ratio
-from medtune.evaluation.promptcblue.reading import Malformed, Reading, literal
-from medtune.evaluation.statistics import Metric
+from medtune.evaluation.results.statistics import Metric
+from medtune.evaluation.scorers.promptcblue.measure import Counts, Measure, ratio
+from medtune.evaluation.scorers.promptcblue.reading import Malformed, Reading, literal
 
 TITLE = "根据给定的指南文本抽取的诊疗决策树"
 ROLE, LOGICAL, TRIPLES = "：role=", "；logical_rel=", "；triples="

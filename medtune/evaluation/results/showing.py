@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from medtune.evaluation.comparison import is_significant, is_worse
+from medtune.evaluation.results.comparison import is_significant, is_worse
 
 WIDTH = 120  # columns of a table that goes to a file
 

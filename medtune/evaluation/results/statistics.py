@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 RESAMPLES = 2000
 CONFIDENCE = 0.95
-SEED = 20260101
-CELLS_AT_ONCE = 4_000_000  # of resamples x items: 32 MB, whatever the number of items
+SEED = 42
+CELLS_AT_ONCE = 4 * 10**6  # of resamples x items: 32 MB, whatever the number of items
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from medtune.common.errors import ConfigError, DataError
-from medtune.evaluation.promptcblue.measure import Counts
-from medtune.evaluation.promptcblue.reading import (
+from medtune.evaluation.scorers.promptcblue.measure import Counts
+from medtune.evaluation.scorers.promptcblue.reading import (
     GENERATIONS,
     MODES,
     OFFICIAL,
@@ -19,7 +19,7 @@ from medtune.evaluation.promptcblue.reading import (
     Parsed,
     Reading,
 )
-from medtune.evaluation.promptcblue.tasks import (
+from medtune.evaluation.scorers.promptcblue.tasks import (
     TASKS,
     counts,
     generation_of,

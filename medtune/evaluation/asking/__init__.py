@@ -1,0 +1,1 @@
+"""How a model is asked: its likelihoods and replies, kept over interruptions; the judge."""

@@ -1,0 +1,1 @@
+"""The scoring command: files of gold and predictions in, the metrics out."""

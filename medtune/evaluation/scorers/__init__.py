@@ -1,0 +1,1 @@
+"""What an answer is worth: the official definitions and the strict ones. No model is needed."""
