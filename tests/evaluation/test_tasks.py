@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from medtune.common.errors import ConfigError, DataError
-from medtune.evaluation.asking.language_model import GeneratedText
+from medtune.evaluation.asking.generated import GeneratedText
 from medtune.evaluation.results.statistics import measure
 from medtune.evaluation.tasks.base import SCORE, Benchmark, TaskOptions
 from medtune.evaluation.tasks.cmb_clin import CmbClin

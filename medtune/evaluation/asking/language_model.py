@@ -24,6 +24,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from medtune.data.encoding import PlainEncoder
 from medtune.data.records import Conversation, Message, Source
 from medtune.data.rendering import ChatRenderer
+from medtune.evaluation.asking.generated import GeneratedText
 from medtune.evaluation.asking.likelihoods import LogLikelihood, Scored, log_likelihoods, pack
 from medtune.evaluation.asking.progress import with_progress
 from medtune.evaluation.asking.responses import Responses
@@ -33,20 +34,6 @@ CHAT = "\ue003"  # private use: what follows is the JSON of messages
 END_OF_TURN = "\ue002"  # private use: an answer that ends with it includes the end of the turn
 PROMPTS_AT_ONCE = 16
 NO_SOURCE = Source("evaluation", 0)
-
-
-class GeneratedText(str):
-    """A generated answer that knows how it ended; a plain string to everybody else."""
-
-    stopped: bool
-    num_tokens: int
-
-    @classmethod
-    def made_of(cls, text: str, stopped: bool, num_tokens: int) -> "GeneratedText":
-        """Return the text with its length in tokens; stopped False: the limit cut it."""
-        made = cls(text)
-        made.stopped, made.num_tokens = stopped, num_tokens
-        return made
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.task import Task
 
 from medtune.data.records import Message
+from medtune.evaluation.asking.generated import GeneratedText
 from medtune.evaluation.results.statistics import Metric
 
 Doc = dict[str, Any]
@@ -212,7 +213,7 @@ def reply_counts(reply: str) -> dict[str, float]:
     A reply of a model that does not say how it ended has items and characters alone.
     """
     counts = {"items": 1.0, "characters": float(len(reply))}
-    if hasattr(reply, "stopped"):
+    if isinstance(reply, GeneratedText):
         counts["stopped"] = float(reply.stopped)
         counts["tokens"] = float(reply.num_tokens)
     return counts

@@ -46,16 +46,17 @@ class CmbClin(Replies):
                     question = text_field(pair, "question", source)
                     if number == 1:
                         question = f"{text_field(row, 'description', source)}\n{question}"
+                    text = text_field(pair, answer, source)
                     messages.append(Message("user", question).to_dict())
                     docs.append(
                         {
                             "id": f"{row.get('id', source)}/{number}",
                             "messages": list(messages),
-                            "answer": text_field(pair, answer, source),
+                            "answer": text,
                             "groups": {"question": str(number)},
                         }
                     )
-                    messages.append(Message("assistant", docs[-1]["answer"]).to_dict())
+                    messages.append(Message("assistant", text).to_dict())
         return docs
 
     def messages(self, doc: Doc) -> list[Message]:
