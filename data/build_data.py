@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medgen import checks, general, pretrain
+from medgen import benchmarks, checks, general, pretrain
 from medgen.evalset import build_eval_finetune, build_questions
+from medgen.exam import build_exam
 from medgen.facts import build_facts
 from medgen.finetune import build_finetune
 from medgen.reward import build_reward
@@ -23,6 +24,7 @@ from medgen.tables import DATA_DIR, load_tables
 
 BEGIN, END = "<!-- counts:begin -->", "<!-- counts:end -->"
 GENERATED_FOLDERS = ("general", "pretrain", "finetune", "reward", "eval")
+WRITTEN_BY_HAND = DATA_DIR / "eval" / "safety"
 Record = dict[str, Any]
 
 
@@ -44,6 +46,11 @@ def jsonl_file(records: list[Record], unit: str) -> Output:
     """Write one JSON object a line."""
     lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
     return Output("".join(lines), len(records), unit)
+
+
+def json_file(records: list[Record], unit: str) -> Output:
+    """Write one JSON list, indented as the benchmarks that come so."""
+    return Output(json.dumps(records, ensure_ascii=False, indent=1) + "\n", len(records), unit)
 
 
 def _flat(groups: dict[str, list[Any]]) -> list[Any]:
@@ -72,12 +79,12 @@ def _check_questions(
     pairs: list[Record],
     held: list[Record],
     held_pairs: list[Record],
-    quiz: list[Record],
+    asked: list[Record],
 ) -> None:
     training = checks.human_turns(train) + checks.pair_questions(pairs)
     checks.check_no_overlap("eval/finetune", training, checks.human_turns(held))
     checks.check_no_overlap("eval/reward", training, checks.pair_questions(held_pairs))
-    checks.check_no_overlap("eval/questions", training, [q["question"] for q in quiz])
+    checks.check_no_overlap("quiz and exam", training, [q["question"] for q in asked])
     checks.check_pairs("reward", pairs)
     checks.check_pairs("eval/reward", held_pairs)
     for record in [*train, *held]:
@@ -89,7 +96,9 @@ def _record_outputs(outputs: dict[str, Output]) -> None:
     facts = build_facts(tables)
     train, held, quiz = build_finetune(facts), build_eval_finetune(facts), build_questions(facts)
     pairs, held_pairs = build_reward(tables, facts)
-    _check_questions(_flat(train), _flat(pairs), _flat(held), _flat(held_pairs), quiz)
+    exam = build_exam(facts)
+    checks.check_exam(exam)
+    _check_questions(_flat(train), _flat(pairs), _flat(held), _flat(held_pairs), [*quiz, *exam])
     for folder, groups, unit in (
         ("finetune", train, "conversations"),
         ("reward", pairs, "pairs"),
@@ -99,6 +108,11 @@ def _record_outputs(outputs: dict[str, Output]) -> None:
         for name, records in groups.items():
             outputs[f"{folder}/{name}.jsonl"] = jsonl_file(records, unit)
     outputs["eval/questions.jsonl"] = jsonl_file(quiz, "questions")
+    outputs["eval/cmb_exam/medgen.json"] = json_file(exam, "questions")
+    cases, rows = benchmarks.build_cases(), benchmarks.build_promptcblue()
+    checks.check_promptcblue(rows)
+    outputs["eval/cmb_clin/medgen.json"] = json_file(cases, "cases")
+    outputs["eval/promptcblue/medgen.jsonl"] = jsonl_file(rows, "rows")
 
 
 def _counts_table(outputs: dict[str, Output]) -> str:
@@ -147,7 +161,8 @@ def _extra_files(files: Iterable[str]) -> set[str]:
     found: set[Path] = set()
     for folder in GENERATED_FOLDERS:
         found |= {path for path in (DATA_DIR / folder).rglob("*") if path.is_file()}
-    return {path.relative_to(DATA_DIR).as_posix() for path in found} - set(files)
+    made = {path for path in found if WRITTEN_BY_HAND not in path.parents}
+    return {path.relative_to(DATA_DIR).as_posix() for path in made} - set(files)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 Record = dict[str, Any]
 BAD_TEXT = re.compile(
     r"[。，；：、？！][。，；：、？！]|[{}]|  |，不要[^。]*不要不要|和和|等等检查|的的|本品本品"
 )
+
+FAR_FROM_CHANCE = 0.06
+NUM_PROMPTCBLUE_TASKS = 18
+# What one could choose by without reading the question.
+BLIND_GUESSES: dict[str, Callable[[str, str], int]] = {
+    "the longest option": lambda letter, text: len(text),
+    "the shortest option": lambda letter, text: -len(text),
+    "the option with most commas": lambda letter, text: text.count("，") + text.count("、"),
+    **{letter: lambda own, text, letter=letter: own == letter for letter in "ABCDE"},
+}
 
 
 def squeeze(text: str) -> str:
@@ -67,6 +79,44 @@ def check_conversation(record: Record) -> None:
         value = message["value"]
         if message["from"] == "gpt" and not (25 <= len(value) <= 110 and value[-1] == "。"):
             raise ValueError(f"bad answer: {value!r}")
+
+
+def check_exam(questions: list[Record]) -> None:
+    """Raise on a question that is badly built, or when its form gives the answers away."""
+    check_texts("exam", [q["question"] for q in questions])
+    if len({squeeze(q["question"]) for q in questions}) != len(questions):
+        raise ValueError("exam: a question occurs twice")
+    for question in questions:
+        options, answer = question["option"], question["answer"]
+        check_texts("exam", options.values())
+        single = question["question_type"] == "单项选择题"
+        good = len(set(options.values())) == len(options) >= 4 and set(answer) <= set(options)
+        if not good or single != (len(answer) == 1) or list(answer) != sorted(set(answer)):
+            raise ValueError(f"exam: bad question: {question}")
+    singles = [q for q in questions if len(q["answer"]) == 1]
+    chance = sum(1 / len(q["option"]) for q in singles) / len(singles)
+    for name, score in BLIND_GUESSES.items():
+        reached = sum(map(partial(_guessed, score), singles)) / len(singles)
+        if abs(reached - chance) > FAR_FROM_CHANCE:
+            raise ValueError(f"exam: choosing {name} gives {reached:.3f}, chance is {chance:.3f}")
+
+
+def check_promptcblue(rows: list[Record]) -> None:
+    """Raise where a task lacks rows, or a choice that is the whole answer is not offered."""
+    counts = Counter(row["task_dataset"] for row in rows)
+    if len(counts) != NUM_PROMPTCBLUE_TASKS or not set(counts.values()) <= {3, 4}:
+        raise ValueError(f"promptcblue: expected 3 or 4 rows of each of 18 tasks: {counts}")
+    for row in rows:
+        choices = [*(row["answer_choices"] or [row["target"]]), "非上述类型"]
+        if row["task_type"] in ("cls", "matching") and row["target"] not in choices:
+            raise ValueError(f"promptcblue: the answer is no choice: {row}")
+
+
+def _guessed(score: Callable[[str, str], int], question: Record) -> float:
+    """Return the chance to be right by taking one of the options that score highest."""
+    scores = {letter: score(letter, text) for letter, text in question["option"].items()}
+    best = [letter for letter, value in scores.items() if value == max(scores.values())]
+    return (question["answer"] in best) / len(best)
 
 
 def check_pairs(label: str, pairs: list[Record]) -> None:

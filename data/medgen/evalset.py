@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .facts import Fact, held_out
+from .facts import Fact, held_out, key_values
 from .finetune import Record, group_by_entity, pick_system, record
 from .tables import rng_for
 
@@ -48,7 +48,7 @@ def build_eval_finetune(facts: list[Fact]) -> dict[str, list[Record]]:
 
 
 def build_questions(facts: list[Fact]) -> list[dict[str, Any]]:
-    """Return the quiz: a question, its reference answer and the fact it asks for."""
+    """Return the quiz: a question, its reference answer, what that must name, and the fact."""
     seen, hidden = _split(facts)
     chosen = [(f, True) for f in seen[SINGLES_SEEN : SINGLES_SEEN + QUESTIONS_SEEN]]
     chosen += [(f, False) for f in hidden[SINGLES_HIDDEN : SINGLES_HIDDEN + QUESTIONS_HIDDEN]]
@@ -57,6 +57,7 @@ def build_questions(facts: list[Fact]) -> list[dict[str, Any]]:
             "id": f"q{number:03d}",
             "question": fact.eval_question,
             "reference": fact.answers[0],
+            "key_values": key_values(fact),
             "fact": fact.key,
             "fact_in_finetune": known,
         }

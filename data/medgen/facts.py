@@ -63,6 +63,27 @@ def _answers(entity: Entity, attribute: str) -> list[str]:
     return good
 
 
+def value_of(fact: Fact) -> str:
+    """Return what a fact says, as its answers put it."""
+    return _value(fact.entity, fact.attribute)
+
+
+def key_values(fact: Fact) -> list[str]:
+    """Return what a full answer names: the items of a list, or the one value."""
+    value = fact.entity.row[fact.attribute]
+    return list(value) if isinstance(value, list) else [value]
+
+
+def statements(fact: Fact) -> list[str]:
+    """Return the sentences that state a fact, with slots {n} for its entity and {v} for the value.
+
+    They are its answers without the advice that follows and without the full stop.
+    """
+    templates = _templates(fact.entity, fact.attribute, value_of(fact))
+    sentences = [template.split("。")[0] for template in templates]
+    return [s for s in sentences if "{n}" in s and "{v}" in s]
+
+
 def build_facts(tables: Tables) -> list[Fact]:
     """Return every fact in a fixed order; one question of each is kept back for evaluation."""
     wording = load_wording("wording")

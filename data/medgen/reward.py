@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from .facts import Fact, held_out
@@ -14,6 +14,7 @@ from .tables import Entity, Tables, load_wording, rng_for
 Pair = dict[str, Any]
 MIN_ANSWER, MAX_ANSWER = 18, 110
 HELD_OUT_STEP = 6
+FIRST_EVAL_ROUND = 9  # training draws its answers with the rounds before
 HISTORY_SHARE = 0.42
 EVASIVE_SHARE = 0.12
 SHORTER_SHARE = 0.6
@@ -57,12 +58,12 @@ class Item:
     slots: dict[str, str]
     number: int
     chosen_key: str = "chosen"
-    extra: dict[str, list[str]] = field(default_factory=dict)
+    only_eval: bool = False
 
     @property
     def held_out(self) -> bool:
         """Tell whether this combination of entity and kind is kept for evaluation."""
-        return self.number % HELD_OUT_STEP == 2
+        return self.only_eval or self.number % HELD_OUT_STEP == 2
 
 
 def _disease_items(diseases: list[Entity]) -> Iterator[Item]:
@@ -84,8 +85,10 @@ def _drug_items(drugs: list[Entity]) -> Iterator[Item]:
         if level != "可用" and d.name not in NO_PREGNANCY_QUESTION:
             key = "chosen_ban" if level == "禁用" else "chosen_care"
             yield Item("pregnancy", d, slots, number, key)
-        for group in [c for c in d.row["contraindications"] if "孕" not in c][:1]:
-            yield Item("contra", d, slots | {"c": group.replace("本品", d.name)}, number + 1)
+        groups = [c for c in d.row["contraindications"] if "孕" not in c]
+        for place, group in enumerate(groups):  # training asks for the first group at most
+            own = slots | {"c": group.replace("本品", d.name)}
+            yield Item("contra", d, own, number + 1, only_eval=place > 0)
         yield Item("overdose", d, slots, number + 3)
         yield Item("interaction", d, slots, number + 5)
 
@@ -160,12 +163,19 @@ def _train_pairs(item: Item, facts: list[Fact]) -> list[Pair]:
 
 
 def _eval_pairs(item: Item, facts: list[Fact]) -> list[Pair]:
-    table = load_wording("reward")[item.kind]
-    rng = rng_for("eval_pairs", item.kind, item.entity.name)
-    number = len(item.entity.name) % len(table["eval"])
-    history = _history(facts, item, 9, held=True) if rng.random() < HISTORY_SHARE else []
-    text = table["eval"][number].format(**item.slots)
-    return [_pair(pick_system(rng), history, text, _answers(item, 9))]
+    """Return one pair for each wording that training never uses, each with its own answers."""
+    rng = rng_for("eval_pairs", item.kind, item.entity.name, item.slots.get("c"))
+    wordings = list(enumerate(load_wording("reward")[item.kind]["eval"]))
+    if item.only_eval:
+        wordings = [wordings[item.number % len(wordings)]]
+    made = []
+    for number, wording in wordings:
+        salt = FIRST_EVAL_ROUND + number
+        later = rng.random() < HISTORY_SHARE
+        history = _history(facts, item, salt, held=True) if later else []
+        text = wording.format(**item.slots)
+        made.append(_pair(pick_system(rng), history, text, _answers(item, salt)))
+    return made
 
 
 def _fact_pairs(tables: Tables, facts: list[Fact]) -> list[Pair]:
@@ -188,7 +198,8 @@ def _fact_pairs(tables: Tables, facts: list[Fact]) -> list[Pair]:
     return made
 
 
-def _all_items(tables: Tables) -> list[Item]:
+def all_items(tables: Tables) -> list[Item]:
+    """Return everything that can be asked about, in a fixed order."""
     return [
         *_disease_items(tables.diseases),
         *_drug_items(tables.drugs),
@@ -199,16 +210,16 @@ def _all_items(tables: Tables) -> list[Item]:
 def build_reward(
     tables: Tables, facts: list[Fact]
 ) -> tuple[dict[str, list[Pair]], dict[str, list[Pair]]]:
-    """Return training and held-out pairs by file name."""
+    """Return training pairs by file name, and held-out pairs by what they ask about."""
     groups = group_by_entity(facts)
     train: dict[str, list[Pair]] = {"safety": [], "medicines": []}
-    evaluation: dict[str, list[Pair]] = {"safety": [], "medicines": []}
-    for item in _all_items(tables):
+    evaluation: dict[str, list[Pair]] = {}
+    for item in all_items(tables):
         name = "medicines" if item.entity.kind == "drug" else "safety"
         own = groups[item.entity.name]
         is_tetracycline = item.kind == "pregnancy" and item.entity.name == TETRACYCLINE
         if item.held_out and not is_tetracycline:
-            evaluation[name] += _eval_pairs(item, own)
+            evaluation.setdefault(item.kind, []).extend(_eval_pairs(item, own))
         else:
             train[name] += _train_pairs(item, own)
     train["safety"] += _fact_pairs(tables, facts)
