@@ -19,6 +19,7 @@ SHAPE_METRICS = [
     mean("length_tokens", "tokens", unit="tokens"),
     mean("length_characters", "characters", unit="characters"),
 ]
+FACT_RECALL = mean("fact_recall", "recalled", "asked")  # of the words that a reply must name
 TEXT_METRICS = [
     mean(name, name, "compared", unit="fraction" if name == "bleu-4-word" else "points")
     for name in METRIC_NAMES
@@ -48,7 +49,10 @@ def present(metrics: list[Metric], items: Items) -> list[Metric]:
 
 
 class Replies(Benchmark):
-    """Single questions from a file, `questions.jsonl`; `reference` is optional."""
+    """Single questions from a file.
+
+    Optional: `reference`, an answer to compare with; `key_values`, words that a reply must name.
+    """
 
     name, folder, generates = "replies", "questions.jsonl", True
 
@@ -63,6 +67,7 @@ class Replies(Benchmark):
                         "id": str(row.get("id", source)),
                         "question": text_field(row, "question", source),
                         "answer": row.get("reference", ""),
+                        "key_values": list(row.get("key_values", [])),
                         "groups": {},
                     }
                 )
@@ -82,13 +87,16 @@ class Replies(Benchmark):
         counts = shape_counts(reply)
         if doc["answer"]:
             counts |= text_counts(reply, doc["answer"])
+        if key_values := doc.get("key_values"):
+            num_named = sum(str(value) in reply for value in key_values)
+            counts |= {"asked": 1.0, "recalled": num_named / len(key_values)}
         malformed = None if reply.strip() else "empty"
         return Sample(str(reply), None, doc["answer"] or None, counts, malformed)
 
     @classmethod
     def metrics(cls, items: Items) -> list[Metric]:
         """Return the numbers that were counted."""
-        return present(SHAPE_METRICS + TEXT_METRICS, items)
+        return present([*SHAPE_METRICS, FACT_RECALL, *TEXT_METRICS], items)
 
 
 class RougeBleu(Replies):
