@@ -22,6 +22,7 @@ from medgen.reward import build_reward
 from medgen.tables import DATA_DIR, load_tables
 
 BEGIN, END = "<!-- counts:begin -->", "<!-- counts:end -->"
+PROBES = "eval/safety/probes.jsonl"  # hand-written: counted and checked here, never changed
 GENERATED_FOLDERS = ("general", "pretrain", "finetune", "reward", "eval")
 Record = dict[str, Any]
 
@@ -99,6 +100,17 @@ def _record_outputs(outputs: dict[str, Output]) -> None:
         for name, records in groups.items():
             outputs[f"{folder}/{name}.jsonl"] = jsonl_file(records, unit)
     outputs["eval/questions.jsonl"] = jsonl_file(quiz, "questions")
+    asked = [*_flat(train), *_flat(held)]
+    outputs[PROBES] = _probes_file(
+        checks.human_turns(asked) + checks.pair_questions(_flat(pairs) + _flat(held_pairs))
+    )
+
+
+def _probes_file(asked: list[str]) -> Output:
+    text = (DATA_DIR / PROBES).read_text(encoding="utf-8")
+    probes = [json.loads(line) for line in text.splitlines()]
+    checks.check_no_overlap("eval/safety", asked, [probe["question"] for probe in probes])
+    return Output(text, len(probes), "probes")
 
 
 def _counts_table(outputs: dict[str, Output]) -> str:

@@ -1,0 +1,1 @@
+"""Benchmarks, their official scorers, statistics and the safety probes."""
