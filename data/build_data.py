@@ -23,8 +23,8 @@ from medgen.reward import build_reward
 from medgen.tables import DATA_DIR, load_tables
 
 BEGIN, END = "<!-- counts:begin -->", "<!-- counts:end -->"
+PROBES = "eval/safety/probes.jsonl"  # hand-written: counted and checked here, never changed
 GENERATED_FOLDERS = ("general", "pretrain", "finetune", "reward", "eval")
-WRITTEN_BY_HAND = DATA_DIR / "eval" / "safety"
 Record = dict[str, Any]
 
 
@@ -113,6 +113,17 @@ def _record_outputs(outputs: dict[str, Output]) -> None:
     checks.check_promptcblue(rows)
     outputs["eval/cmb_clin/medgen.json"] = json_file(cases, "cases")
     outputs["eval/promptcblue/medgen.jsonl"] = jsonl_file(rows, "rows")
+    asked = [*_flat(train), *_flat(held)]
+    outputs[PROBES] = _probes_file(
+        checks.human_turns(asked) + checks.pair_questions(_flat(pairs) + _flat(held_pairs))
+    )
+
+
+def _probes_file(asked: list[str]) -> Output:
+    text = (DATA_DIR / PROBES).read_text(encoding="utf-8")
+    probes = [json.loads(line) for line in text.splitlines()]
+    checks.check_no_overlap("eval/safety", asked, [probe["question"] for probe in probes])
+    return Output(text, len(probes), "probes")
 
 
 def _counts_table(outputs: dict[str, Output]) -> str:
@@ -161,8 +172,7 @@ def _extra_files(files: Iterable[str]) -> set[str]:
     found: set[Path] = set()
     for folder in GENERATED_FOLDERS:
         found |= {path for path in (DATA_DIR / folder).rglob("*") if path.is_file()}
-    made = {path for path in found if WRITTEN_BY_HAND not in path.parents}
-    return {path.relative_to(DATA_DIR).as_posix() for path in made} - set(files)
+    return {path.relative_to(DATA_DIR).as_posix() for path in found} - set(files)
 
 
 def main(arguments: list[str] | None = None) -> int:
