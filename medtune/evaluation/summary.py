@@ -36,9 +36,9 @@ from medtune.data.reading import (
 )
 from medtune.data.records import Message
 from medtune.data.rendering import ChatRenderer, render_conversation, render_pair
-from medtune.evaluation.generation import Reply, generate_replies
 from medtune.evaluation.scoring import perplexity, preference_accuracy
 from medtune.models.families import family_of
+from medtune.models.generation import Reply, generate_replies
 from medtune.models.loading import load_model, load_tokenizer, resolve_model
 from medtune.parsing import parse_into
 
@@ -144,8 +144,8 @@ def measure(name: str, arguments: SummaryArguments, questions: list[str]) -> Mea
         for record in read_all(str(folder / "reward"), read_preference_file)
         if (row := render_pair(renderer, record, limit))
     ]
-    prompts = [[Message("user", question)] for question in questions]
-    replies = generate_replies(model, renderer, prompts, arguments.max_new_tokens)
+    prompts = [renderer.prompt_ids([Message("user", question)]) for question in questions]
+    replies = generate_replies(model, tokenizer, prompts, arguments.max_new_tokens)
     pad = tokenizer.pad_token_id
     metrics = {
         "perplexity_text": perplexity(model, blocks, pad),
