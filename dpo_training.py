@@ -13,6 +13,7 @@ from trl import DPOConfig
 from medtune.common.errors import run_script
 from medtune.data.preparation import prepare_pairs
 from medtune.data.rendering import ChatRenderer
+from medtune.evaluation.scorers.reply_scores import score_reply
 from medtune.models.adapters import load_trainable_model
 from medtune.models.families import family_of
 from medtune.models.loading import load_tokenizer
@@ -26,7 +27,7 @@ from medtune.training.trainers import build_preference_trainer
 def main(argv: list[str]) -> None:
     """Run the stage with these options."""
     arguments = parse_arguments(argv, DPOConfig)
-    run = start_run("preference optimisation", arguments)
+    run = start_run("preference optimisation", arguments, score_reply)
     tokenizer = load_tokenizer(arguments.model)
     renderer = ChatRenderer(tokenizer, family_of(tokenizer).turn_end)
 

@@ -58,6 +58,7 @@ RUN_FILES = {
     "rejects.jsonl", "tokenizer.json", "tokenizer_config.json", "train_results.json",
     "training_loss.png", "train.jsonl", "validation.jsonl", "test.jsonl", "report.json",
     "card.html", "matches.jsonl", "reported.jsonl", "events.jsonl", "MANIFEST.json",
+    "samples.jsonl",
 }  # fmt: skip
 SUFFIX = re.compile(r"[\w*]\.(py|sh|md|ya?ml|json|jsonl|toml|txt|png|jinja|safetensors)$")
 FLAG = re.compile(r"(?<![\w-])--([A-Za-z][\w-]*)")

@@ -41,7 +41,7 @@ class SpeedArguments:
 
 @dataclass
 class RunArguments:
-    """How a run is continued and when it is ended; none of this changes what is learnt."""
+    """How a run is continued, watched and ended; none of this changes what is learnt."""
 
     resume: str = field(
         default="auto",
@@ -65,6 +65,28 @@ class RunArguments:
             "a single one is left out and recorded."
         },
     )
+    sample_prompts: str | None = field(
+        default=None,
+        metadata={
+            "help": "File of questions that the model answers at each evaluation: rows with "
+            "`question` or `messages`, or a text with one question a line."
+        },
+    )
+    sample_max_new_tokens: int = field(
+        default=128,
+        metadata={"help": "Longest reply at an evaluation, in tokens; the rest is cut."},
+    )
+    predict_with_generate: bool = field(
+        default=False,
+        metadata={
+            "help": "At each evaluation generate the last replies of validation rows too, and log "
+            "ROUGE and BLEU against those of the data."
+        },
+    )
+    num_predict_samples: int = field(
+        default=64,
+        metadata={"help": "How many validation rows predict_with_generate takes, the first ones."},
+    )
 
     def __post_init__(self) -> None:
         """Refuse limits that end every run."""
@@ -72,10 +94,9 @@ class RunArguments:
             raise ConfigError(
                 f"--hang_timeout_s: expected 0 or more seconds, found {self.hang_timeout_s:g}."
             )
-        if self.max_skipped_steps < 1:
-            raise ConfigError(
-                f"--max_skipped_steps: expected 1 or more, found {self.max_skipped_steps}."
-            )
+        for name in ("max_skipped_steps", "sample_max_new_tokens", "num_predict_samples"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"--{name}: expected 1 or more, found {getattr(self, name)}.")
 
 
 TrainingT = TypeVar("TrainingT", bound=TrainingArguments)

@@ -30,8 +30,8 @@ PACKAGES = (
 )  # fmt: skip
 # Pictures and logs that nothing is built on, and rows of data, which may have to be erased.
 NOT_HASHED = {
-    LINEAGE_FILE, COMPLETE_FILE, "metrics.jsonl", "events.jsonl", "training_loss.png",
-    "rejects.jsonl", "matches.jsonl",
+    LINEAGE_FILE, COMPLETE_FILE, "metrics.jsonl", "events.jsonl", "samples.jsonl",
+    "training_loss.png", "rejects.jsonl", "matches.jsonl",
 }  # fmt: skip
 
 

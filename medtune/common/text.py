@@ -2,6 +2,8 @@
 
 import unicodedata
 
+# Unicode's categories of control, format, half, private and unknown signs, and of line ends.
+NOT_SHOWN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 # What most Chinese text has of full-width forms: replacing them first spares the slow way.
 FULL_WIDTH = {"，": ",", "：": ":", "；": ";", "！": "!", "？": "?", "（": "(", "）": ")"}
 
@@ -17,3 +19,14 @@ def nfkc(text: str) -> str:
     if unicodedata.is_normalized("NFKC", text):
         return text
     return unicodedata.normalize("NFKC", text)
+
+
+def printable(text: str) -> str:
+    """Return a text as one line that no terminal takes for a command.
+
+    Line breaks, control signs and those that turn the direction of writing are shown as escapes.
+    Example: "a\\x1b[2J\\nb" -> "a\\\\x1b[2J\\\\nb".
+    """
+    return "".join(
+        sign if unicodedata.category(sign) not in NOT_SHOWN else repr(sign)[1:-1] for sign in text
+    )

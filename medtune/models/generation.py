@@ -36,7 +36,7 @@ def generate_replies(
     prompts: their ids.   stop_ids: what ends a reply; None for the model's own.   The model is to
     be in evaluation mode.
     """
-    replies = {}
+    replies: dict[int, Reply] = {}
     for numbers in batch_prompts(prompts):
         batch = [prompts[number] for number in numbers]
         answered = generate_batch(model, tokenizer, batch, max_new_tokens, stop_ids)
@@ -67,23 +67,20 @@ def generate_batch(
     prompts: Sequence[list[int]],
     max_new_tokens: int,
     stop_ids: Sequence[int] | None = None,
-    device: torch.device | None = None,
     **options: Any,
 ) -> list[Reply]:
     """Return the replies to prompts that are answered at one time, see `generate_replies`.
 
-    device: where the ids belong; None for where the model says that it is.   options: of
-    transformers' `generate`, such as repetition_penalty; without do_sample the most likely reply.
+    options: of transformers' `generate`, such as repetition_penalty; do_sample draws the replies.
     """
-    device = model.device if device is None else device
     ends = set(stop_ids_of(model) if stop_ids is None else stop_ids)
     width = max(map(len, prompts))
     pad = tokenizer.pad_token_id
     padded = [[pad] * (width - len(ids)) + ids for ids in prompts]
     mask = [[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts]
     output = model.generate(
-        input_ids=torch.tensor(padded, device=device),
-        attention_mask=torch.tensor(mask, device=device),
+        input_ids=torch.tensor(padded, device=model.device),
+        attention_mask=torch.tensor(mask, device=model.device),
         max_new_tokens=max_new_tokens,
         use_cache=True,
         eos_token_id=sorted(ends) or None,

@@ -65,7 +65,7 @@ class Progress(TrainerCallback):
         elif "eval_loss" in logs:
             words = [f"validation at step {state.global_step}/{state.max_steps}"]
             names = {"eval_loss": "loss", "eval_perplexity": "perplexity"}
-            names["eval_rewards/accuracies"] = "accuracy"
+            names |= {"eval_rewards/accuracies": "accuracy", "eval_rouge-l": "ROUGE-L"}
             words += [f"{label} {logs[name]:.4g}" for name, label in names.items() if name in logs]
             logger.info("%s", "  ".join(words))
 

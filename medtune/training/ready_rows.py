@@ -8,10 +8,12 @@ import torch
 from accelerate.utils import gather_object
 from datasets import Dataset
 from torch.utils.data import DataLoader
+from transformers.trainer_utils import EvalLoopOutput
 
 from medtune.arguments import SpeedArguments
 from medtune.training.checkpoints.exactness import apply_changes
 from medtune.training.guards.batches import SeenBatch, find_rows
+from medtune.training.replies import EvaluationReplies
 from medtune.training.token_batches import token_budget_loader
 
 Batch = dict[str, torch.Tensor]
@@ -28,6 +30,7 @@ class ReadyRows:
     started = 0.0  # time.monotonic()
     num_finite_steps = 0  # since the last log
     has_changed_options = False  # since the checkpoint that the run is continued from
+    replies: EvaluationReplies | None = None  # asks the model at each evaluation
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train, and note when that began."""
@@ -44,6 +47,13 @@ class ReadyRows:
         self.step_batches = self.step_batches and []  # of no step, should memory run out here
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             return super().evaluate(*args, **kwargs)  # type: ignore[misc]
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
+        """Evaluate the rows, then what the model answers: one entry of the log has both."""
+        output = super().evaluation_loop(*args, **kwargs)  # type: ignore[misc]
+        if self.replies is not None:
+            output.metrics.update(self.replies.answer())
+        return output
 
     def get_train_dataloader(self) -> DataLoader:
         """Return batches of rows or, with --tokens_per_batch, of tokens."""

@@ -45,6 +45,7 @@ NOT_COMPARED = {
     "gradient_checkpointing", "activation_checkpointing", "save_steps", "save_strategy",
     "eval_strategy", "eval_steps", "eval_on_start", "per_device_eval_batch_size",
     "resume", "allow_change", "hang_timeout_s", "max_skipped_steps",
+    "sample_prompts", "sample_max_new_tokens", "predict_with_generate", "num_predict_samples",
 }  # fmt: skip
 
 

@@ -31,12 +31,17 @@ from medtune.training.guards.memory import (
 )
 from medtune.training.guards.signals import StopOnSignal
 from medtune.training.progress import Progress, draw_curve
+from medtune.training.replies import build_replies
+from medtune.training.samples import SampleFile
 from medtune.training.starting import Run, begin
 from medtune.training.trainers import LanguageModelTrainer, PreferenceTrainer
 
 # What gloo and NCCL say when the other end of a connection has ended.
 PEER_LOST = ("closed by peer", "reset by peer", "remote process exited", "Broken pipe")
-EVAL_KEYS = ("eval_loss", "eval_perplexity", "eval_num_tokens", "eval_rewards/accuracies")
+EVAL_KEYS = (
+    "eval_loss", "eval_perplexity", "eval_num_tokens", "eval_rewards/accuracies",
+    "eval_rouge-1", "eval_rouge-2", "eval_rouge-l", "eval_bleu-4-char",
+)  # fmt: skip
 
 
 def run_training(
@@ -65,6 +70,7 @@ def train_and_save(
 ) -> None:
     """Do what run_training says, in a folder that is this run's alone from `begin` on."""
     folder = run.folder
+    trainer.replies = build_replies(run.asked, run.options, trainer, rows, stop_token_ids)
     checkpoint = begin(run, trainer, rows)
     signals, _ = guards = prepare_callbacks(run, trainer, rows)
     log_plan(trainer, rows.ledger)
@@ -160,8 +166,18 @@ def prepare_callbacks(run: Run, trainer: Any, rows: Rows) -> tuple[StopOnSignal,
         signals,
         Progress(folder),
     ]
+    listeners = []
+    samples = SampleFile(folder)
+    callbacks.append(samples)
+    if is_main_process():
+        listeners.append(samples.add)
     if "tensorboard" in trainer.args.report_to:
-        callbacks.append(Board(folder))
+        board = Board(folder)
+        callbacks.append(board)
+        if is_main_process():
+            listeners.append(board.add_samples)
+    if trainer.replies is not None:
+        trainer.replies.listeners = listeners
     for callback in callbacks:
         trainer.add_callback(callback)
     return signals, hang

@@ -1,7 +1,7 @@
 """How a run starts: whose the folder is, what it goes on from, whether there is room."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from medtune.training.checkpoints.exactness import (
 from medtune.training.checkpoints.finding import checkpoints_of, chosen_by_user, newest_committed
 from medtune.training.checkpoints.manifest import read_manifest
 from medtune.training.guards.disk import checkpoint_bytes, final_bytes
+from medtune.training.replies import Asked, Scorer, read_asked
 from medtune.training.run_folder import RunFolder, describe_inputs
 
 NEVER = "never"
@@ -41,16 +42,19 @@ class Run:
     is_resumed: bool
     started: float  # time.monotonic()
     lock: FileLock | None = None  # of the folder, on the main process
+    asked: Asked = field(default_factory=Asked)  # of the model, at each evaluation
 
 
-def start_run(stage: str, arguments: StageArguments[Any]) -> Run:
+def start_run(stage: str, arguments: StageArguments[Any], scorer: Scorer | None = None) -> Run:
     """Seed everything, check the output folder and say what is about to happen.
 
+    scorer: compares a generated reply with that of the data, for --predict_with_generate.
     A run that is already complete ends the program with exit code 0.
-    Raises ConfigError or CheckpointError before anything is written.
+    Raises ConfigError, DataError or CheckpointError before anything is written.
     """
     check_resumable(arguments.training)
     check_changeable(arguments.run.allow_change)
+    asked = read_asked(stage, arguments.run, scorer)
     set_seed(arguments.training.seed)
     join_deepspeed(arguments.training)
     options = arguments.to_dict()
@@ -87,7 +91,8 @@ def start_run(stage: str, arguments: StageArguments[Any]) -> Run:
     logger.info(
         "%s: %s -> %s, on %s %s", stage, base, folder.path, PartialState().num_processes, device
     )
-    return Run(folder, arguments.run, status[0] == "resume", time.monotonic())
+    is_resumed = status[0] == "resume"
+    return Run(folder, arguments.run, is_resumed, time.monotonic(), asked=asked)
 
 
 def describe_run(

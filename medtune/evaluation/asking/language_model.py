@@ -28,11 +28,10 @@ from medtune.evaluation.asking.generated import GeneratedText
 from medtune.evaluation.asking.likelihoods import LogLikelihood, Scored, log_likelihoods, pack
 from medtune.evaluation.asking.progress import with_progress
 from medtune.evaluation.asking.responses import Responses
-from medtune.models.generation import generate_batch
+from medtune.models.generation import batch_prompts, generate_batch
 
 CHAT = "\ue003"  # private use: what follows is the JSON of messages
 END_OF_TURN = "\ue002"  # private use: an answer that ends with it includes the end of the turn
-PROMPTS_AT_ONCE = 16
 NO_SOURCE = Source("evaluation", 0)
 
 
@@ -121,10 +120,14 @@ class ChatModel(LM):
         """Return a reply to each prompt; the options of a request are those of `generate_batch`."""
         arguments = [request.args for request in requests]
         missing = [a for a in unique(arguments) if not self._known("generate", a)]
-        # Prompts of like length together: they are padded on the left.
-        missing.sort(key=lambda pair: (json.dumps(pair[1], sort_keys=True), len(pair[0])))
-        for batch in with_progress(list(batches_of_a_kind(missing)), len(missing), self.what):
-            self.responses.add("generate", list(zip(batch, self._generate(batch), strict=True)))
+        missing.sort(key=options_of)
+        for _, group in groupby(missing, key=options_of):
+            asked = [(pair, self.prompt_ids(pair[0])) for pair in group]
+            batches = batch_prompts([ids for _, ids in asked])
+            for batch in with_progress(batches, len(asked), self.what):
+                pairs = [asked[number][0] for number in batch]
+                replies = self._generate(pairs, [asked[number][1] for number in batch])
+                self.responses.add("generate", list(zip(pairs, replies, strict=True)))
         known = (self.responses.find("generate", pair) for pair in arguments)
         return [GeneratedText.made_of(*value) for value in known]
 
@@ -227,16 +230,17 @@ class ChatModel(LM):
         windows = get_rolling_token_windows(ids, self.prefix_id, self.limits.max_length, context)
         return map(make_disjoint_window, windows)
 
-    def _generate(self, batch: list[tuple[str, dict[str, Any]]]) -> list[tuple[str, bool, int]]:
-        options = dict(batch[0][1])
+    def _generate(
+        self, pairs: list[tuple[str, dict[str, Any]]], prompts: list[list[int]]
+    ) -> list[tuple[str, bool, int]]:
+        options = dict(pairs[0][1])
         max_new_tokens = options.pop("max_gen_toks")
         options.pop("until", None)  # lm-eval's: a reply ends where its turn does
         room = max(1, self.limits.max_length - max_new_tokens)
-        prompts = [self.prompt_ids(prompt) for prompt, _ in batch]
         self.num_truncated += sum(len(ids) > room for ids in prompts)
         if options.get("do_sample"):
             # Each batch by itself, so that an interrupted evaluation draws what it would have.
-            torch.manual_seed(crc32(batch[0][0].encode()) ^ self.limits.seed)
+            torch.manual_seed(crc32(pairs[0][0].encode()) ^ self.limits.seed)
         started = time.monotonic()
         replies = generate_batch(
             self.model,
@@ -261,11 +265,6 @@ def unique(arguments: list[tuple[str, dict[str, Any]]]) -> list[tuple[str, dict[
     return list({json.dumps(pair, sort_keys=True): pair for pair in arguments}.values())
 
 
-def batches_of_a_kind(
-    requests: list[tuple[str, dict[str, Any]]],
-) -> Iterator[list[tuple[str, dict[str, Any]]]]:
-    """Yield at most PROMPTS_AT_ONCE consecutive requests with the same options."""
-    for _, group in groupby(requests, key=lambda pair: json.dumps(pair[1], sort_keys=True)):
-        same = list(group)
-        for start in range(0, len(same), PROMPTS_AT_ONCE):
-            yield same[start : start + PROMPTS_AT_ONCE]
+def options_of(pair: tuple[str, dict[str, Any]]) -> str:
+    """Return the options of a request for a reply, so that they compare."""
+    return json.dumps(pair[1], sort_keys=True)

@@ -12,8 +12,8 @@ from typing import Any
 from medtune.data.reading import find_files
 from medtune.data.records import Message
 from medtune.evaluation.results.statistics import Metric, mean
-from medtune.evaluation.safety.rules import check
 from medtune.evaluation.safety.probes import Probe, load_probes
+from medtune.evaluation.safety.rules import check
 from medtune.evaluation.tasks.base import SCORE, Benchmark, Doc, Items, Request, Sample
 from medtune.evaluation.tasks.replies import SHAPE_METRICS, present, shape_counts
 
