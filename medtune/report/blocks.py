@@ -24,7 +24,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under headings; the first cell of a row is its heading. is_folded: opened on demand."""
+    """Rows under headings; the first cell of a row is its heading.
+
+    A row of one cell is the heading of those below it.   is_folded: opened on demand.
+    """
 
     caption: Words
     columns: list[Words]

@@ -60,7 +60,7 @@ def lines_of_table(table: Table, language: str) -> Iterator[str]:
     """Yield the caption, the headings and the rows."""
     yield f"**{escape(table.caption, language)}**"
     yield ""
-    is_number = [cell.is_number for cell in table.rows[0]] if table.rows else []
+    is_number = [cell.is_number for cell in table.rows[-1]] if table.rows else []
     # The drawing of intervals has no words: its column is left out.
     drawn = {
         place for row in table.rows for place, cell in enumerate(row) if cell.svg and not cell.words
@@ -69,7 +69,10 @@ def lines_of_table(table: Table, language: str) -> Iterator[str]:
     yield row_of([escape(table.columns[place], language) for place in kept])
     yield row_of(["---:" if is_number and is_number[place] else "---" for place in kept])
     for row in table.rows:
-        yield row_of([text_of(row[place], language) for place in kept])
+        if len(row) == 1:
+            yield row_of([f"**{text_of(row[0], language)}**", *[""] * (len(kept) - 1)])
+        else:
+            yield row_of([text_of(row[place], language) for place in kept])
 
 
 def row_of(cells: list[str]) -> str:

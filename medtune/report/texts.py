@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 LANGUAGES = ("zh", "en")
+DIGITS = 3  # of intervals and differences
 NOTHING = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
 
@@ -68,13 +69,13 @@ def count(value: float | None) -> str:
     return NOTHING if value is None or not math.isfinite(value) else f"{value:,.0f}"
 
 
-def number(value: float | None) -> str:
-    """Return a number with four digits that count. Examples: 33.8 0.0123 12,345"""
+def number(value: float | None, digits: int = 4) -> str:
+    """Return a number with as many digits that count. Examples: 33.8 0.0123 12,345"""
     if value is None or math.isnan(value):
         return NOTHING
     if math.isinf(value):
         return "\N{INFINITY}" if value > 0 else f"{MINUS}\N{INFINITY}"
-    text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{digits}g}"
     return MINUS + text[1:] if text.startswith("-") else text
 
 
@@ -91,7 +92,7 @@ def difference(value: float | None, unit: str) -> str:
         return NOTHING
     if unit == "fraction" and math.isfinite(value):
         return f"{100 * value:+.1f}".replace("-", MINUS)
-    return number(value) if value < 0 else f"+{number(value)}"
+    return number(value, DIGITS) if value < 0 else f"+{number(value, DIGITS)}"
 
 
 def duration(seconds: float | None) -> str:

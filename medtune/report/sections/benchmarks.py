@@ -8,6 +8,7 @@ from medtune.report.comparing import Change
 from medtune.report.drawing import Interval, draw_intervals
 from medtune.report.evaluations import Evaluation, Measure
 from medtune.report.texts import (
+    DIGITS,
     NOTHING,
     Text,
     Words,
@@ -23,6 +24,7 @@ from medtune.report.texts import (
 REPLIES = "replies"
 BETTER, WORSE = "\N{BLACK UP-POINTING TRIANGLE}", "\N{BLACK DOWN-POINTING TRIANGLE}"
 ARROWS = {True: f"{BETTER} ", False: f"{WORSE} ", None: ""}
+NEEDS_NO_NAME = {"fraction", "perplexity", "bits"}  # units that the values or the names say
 MAX_GROUPS = 120
 Measures = list[Measure | None]  # one for each evaluation, in their order
 
@@ -49,26 +51,26 @@ def find_tasks(evaluations: list[Evaluation]) -> list[str]:
 
 
 def table_of_tasks(chain: Chain, tasks: list[str], caption: Words) -> Table:
-    """Return a row for each metric of these tasks."""
+    """Return a row for each metric of these tasks, under a row that names the task."""
     columns = [say("benchmark.metric"), *(one.title for one in chain.evaluations)]
     rows = []
     for task in tasks:
         measures: dict[str, None] = {}
         for one in chain.evaluations:
             measures |= dict.fromkeys(one.tasks[task].metrics if task in one.tasks else ())
-        rows += [row_of(chain, task, metric) for metric in measures]
+        rows.append([text_cell(label("task", task))])
+        rows += [row_of(chain, task, metric, label("metric", metric)) for metric in measures]
     return Table(caption, [*columns, say("benchmark.interval")], rows)
 
 
-def row_of(chain: Chain, task: str, metric: str) -> list[Cell]:
-    """Return the row of one metric."""
+def row_of(chain: Chain, task: str, metric: str, name: Words) -> list[Cell]:
+    """Return the row of one metric under a name."""
     evaluations = chain.evaluations
     found: Measures = [
         one.tasks[task].metrics.get(metric) if task in one.tasks else None for one in evaluations
     ]
     first = next(measure for measure in found if measure is not None)
-    about = [label("metric", metric)] if task != metric else []
-    about += [] if first.unit in ("fraction", metric) else [label("unit", first.unit)]
+    about = [] if first.unit in NEEDS_NO_NAME else [label("unit", first.unit)]
     about.append(say("benchmark.items", num=count(first.num_items)))
     if first.chance is not None:
         about.append(say("benchmark.chance", value=quantity(first.chance, first.unit)))
@@ -78,7 +80,7 @@ def row_of(chain: Chain, task: str, metric: str) -> list[Cell]:
         cell_of(measure, changes.get(one.name))
         for one, measure in zip(evaluations, found, strict=True)
     ]
-    heading = Cell(label("task", task), tuple(about), is_number=False)
+    heading = Cell(name, (join(about, " · "),), is_number=False)
     return [heading, *cells, cell_of_intervals(evaluations, found)]
 
 
@@ -102,7 +104,7 @@ def interval_of(low: float, high: float, unit: str) -> str:
     if unit == "fraction":
         low, high = 100 * low, 100 * high
         return f"[{low:.1f}, {high:.1f}]"
-    return f"[{number(low)}, {number(high)}]"
+    return f"[{number(low, DIGITS)}, {number(high, DIGITS)}]"
 
 
 def describe_change(change: Change, unit: str) -> Text:
@@ -166,6 +168,6 @@ def row_of_group(
     """Return a metric of one group for each model."""
     found = [one.get(group, {}).get(metric) for one in groups]
     first = next(measure for measure in found if measure is not None)
-    about = (label("metric", metric), say("benchmark.items", num=count(first.num_items)))
+    about = [label("metric", metric), say("benchmark.items", num=count(first.num_items))]
     cells = [cell_of(measure, None) for measure in found]
-    return [Cell(group, about, is_number=False), *cells]
+    return [Cell(group, (join(about, " · "),), is_number=False), *cells]

@@ -17,7 +17,7 @@ def build_calibration(chain: Chain) -> Section:
     tasks = [task for task in find_tasks(chain.evaluations) if is_calibrated(chain, task)]
     if not tasks:
         return Section("calibration", title, [Note(say("calibration.none"))])
-    rows: list[list[Cell]] = [row_of(chain, task, METRIC) for task in tasks]
+    rows: list[list[Cell]] = [row_of(chain, task, METRIC, label("task", task)) for task in tasks]
     columns = [say("benchmark.metric"), *(one.title for one in chain.evaluations)]
     table = Table(say("calibration.caption"), [*columns, say("benchmark.interval")], rows)
     blocks: list[Block] = [Note(say("calibration.note")), table]

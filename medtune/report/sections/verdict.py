@@ -6,7 +6,7 @@ from medtune.report.comparing import Place, Step
 from medtune.report.evaluations import Evaluation
 from medtune.report.texts import NOTHING, Text, Words, count, duration, join, label, quantity, say
 
-MAX_NAMED = 6
+MAX_NAMED = 5
 
 
 def build_verdict(chain: Chain) -> Section:
