@@ -50,8 +50,10 @@ def join_items(evaluations: list[Evaluation], task: str) -> list[Item]:
 
 def choose(items: list[Item]) -> list[Item]:
     """Return MAX_SHOWN items: what changed first, then others evenly from the first to the last."""
-    changed = spread([item for item in items if item.is_changed], MAX_CHANGED)
+    changed = [item for item in items if item.is_changed]
     others = [item for item in items if not item.is_changed]
+    # Those that did not change leave room for more that did, where there are few.
+    changed = spread(changed, max(MAX_CHANGED, MAX_SHOWN - len(others)))
     return changed + spread(others, MAX_SHOWN - len(changed))
 
 

@@ -167,6 +167,7 @@ def test_chosen_questions_are_those_that_changed_and_others_from_all_over() -> N
     assert len(chosen) == MAX_SHOWN
     assert sum(one.is_changed for one in chosen) == MAX_CHANGED
     assert {int(one.id) // 250 for one in chosen} == {0, 1, 2, 3}
+    assert len(choose([item(n, (0, 1)) for n in range(100)])) == MAX_SHOWN
     assert [one.id for one in choose(items[:10])] == list("13579") + list("02468")
 
 

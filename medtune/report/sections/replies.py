@@ -1,6 +1,6 @@
 """What the models say: answers side by side, whether they end, how long they are."""
 
-from medtune.report.answers import MAX_SHOWN, build_question, choose, join_items
+from medtune.report.answers import build_question, choose, join_items
 from medtune.report.blocks import Block, Note, Question, Questions, Section
 from medtune.report.chain import Chain
 from medtune.report.sections.benchmarks import REPLIES, find_tasks, table_of_tasks
@@ -26,7 +26,7 @@ def build_answers(chain: Chain) -> Section:
         tasks.append((task, name))
         if len(items) > len(chosen):
             more = len(items) - len(chosen)
-            notes.append(Note(say("answers.more", task=name, num=MAX_SHOWN, more=more)))
+            notes.append(Note(say("answers.more", task=name, num=len(chosen), more=more)))
     if not questions:
         return Section("answers", title, [Note(say("answers.none"))])
     return Section("answers", title, [*notes, Questions(tasks, questions)])
