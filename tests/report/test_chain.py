@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from medtune.common.errors import CheckpointError, ConfigError, DataError, MedtuneError
 from medtune.common.files import read_json, write_json
+from medtune.report.blocks import Bullets
 from medtune.report.chain import Chain, find_chain
 from medtune.report.comparing import Change, Step, compare_pair
 from medtune.report.documents import Document
@@ -153,6 +154,8 @@ def test_an_unfinished_evaluation_is_shown_and_not_compared(outputs: Path) -> No
 
     assert f"{folder}: no COMPLETE, it is not finished." in [text.en for text in chain.missing]
     assert [len(step.changes) > 0 for step in chain.steps] == [True, False, False]
+    (steps,) = [b for b in build_verdict(chain).blocks if isinstance(b, Bullets)][:1]
+    assert "not compared" in steps.items[1].en and "not compared" not in steps.items[0].en
 
 
 def test_a_task_or_a_metric_that_one_model_lacks_is_a_dash(outputs: Path) -> None:

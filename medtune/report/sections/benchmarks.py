@@ -135,11 +135,9 @@ def table_of_unread(evaluations: list[Evaluation]) -> Table:
     rows = []
     for task in find_tasks(evaluations):
         found = [one.tasks.get(task) for one in evaluations]
-        counts = [(one.malformed or 0, one.unread or 0) if one else None for one in found]
+        counts = [(one.malformed, one.unread) if one else None for one in found]
         if any(pair and any(pair) for pair in counts):
-            cells = [
-                Cell(f"{pair[0]:,.0f} / {pair[1]:,.0f}" if pair else NOTHING) for pair in counts
-            ]
+            cells = [Cell(" / ".join(map(count, pair)) if pair else NOTHING) for pair in counts]
             rows.append([text_cell(label("task", task)), *cells])
     columns = [say("benchmark.task"), *(one.title for one in evaluations)]
     return Table(say("benchmark.unread"), columns, rows)

@@ -45,11 +45,14 @@ def row_of(evaluation: Evaluation) -> list[Cell]:
 
 def describe_step(step: Step) -> Text:
     """Return what a step moved beyond its interval, and how much it did not."""
+    names = {"before": step.before.title, "after": step.after.title}
+    if not step.changes:
+        return say("verdict.not_compared", **names)
     rose, fell = step.places(is_better=True), step.places(is_better=False)
     moved = [change for change in step.changes.values() if change.is_better is not None]
     rest = len(moved) - len(rose) - len(fell)
     parts = [
-        say("verdict.from_to", before=step.before.title, after=step.after.title),
+        say("verdict.from_to", **names),
         say("verdict.rose", names=name_places(step, rose)) if rose else say("verdict.rose_none"),
         say("verdict.fell", names=name_places(step, fell)) if fell else say("verdict.fell_none"),
     ]
