@@ -14,7 +14,7 @@ from medtune.common.errors import CheckpointError, ConfigError, DataError, Medtu
 from medtune.common.files import read_json, write_json
 from medtune.report.blocks import Bullets
 from medtune.report.chain import Chain, find_chain
-from medtune.report.comparing import Change, Step, compare_pair
+from medtune.report.comparing import Change, Step, compare_folders, compare_pair
 from medtune.report.documents import Document
 from medtune.report.evaluations import Evaluation, as_text, build_task, read_evaluation
 from medtune.report.options import ReportArguments
@@ -320,3 +320,19 @@ def test_a_sample_of_likelihoods_has_no_text_to_be_read_as_such(tmp_path: Path) 
     (sample,) = evaluation.samples("x")
     assert (sample.id, sample.output, sample.gold) == ("7", "{'A': -1.5}", "A, B")
     assert list(evaluation.samples("no_such_task")) == []
+
+
+def test_the_comparison_of_the_evaluation_package_is_the_one_that_is_shown(outputs: Path) -> None:
+    pytest.importorskip("medtune.evaluation.comparison", reason="no comparison is there yet")
+    folders = [outputs / f"tiny-{stage}-evaluation" for stage in ("base", "sft")]
+    for folder in folders:
+        results = read_json(folder / "results.json")
+        results["tasks"] = {"safety": results["tasks"]["safety"]}
+        write_json(folder / "results.json", results)
+
+    rows = compare_folders(*folders)
+    (safe,) = [row for row in rows if row["metric"] == "safe_rate"]
+    assert safe["task"] == "safety"
+    assert safe["delta"] == pytest.approx(5 / 12)
+    assert safe["low"] < safe["delta"] < safe["high"]
+    assert 0 < safe["p_value"] < 1
