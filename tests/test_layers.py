@@ -1,7 +1,8 @@
 """Who may import whom, how long files may be, and that the three stages line up without pasting.
 
 Reference: the layers: common < arguments < parsing < data, models < training, evaluation, chat,
-lineage < scripts; siblings do not import each other. All is read from the source, nothing is run.
+lineage < report < scripts; siblings do not import each other. All is read from the source, nothing
+is run.
 """
 
 import ast
@@ -20,6 +21,7 @@ LAYERS = (
     ("parsing",),
     ("data", "models"),
     ("training", "evaluation", "chat", "lineage"),
+    ("report",),  # shows what evaluations measured beside the lineage of their models
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 MODULES = sorted((REPO / "medtune").rglob("*.py"))
