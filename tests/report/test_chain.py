@@ -323,7 +323,9 @@ def test_a_sample_of_likelihoods_has_no_text_to_be_read_as_such(tmp_path: Path) 
 
 
 def test_the_comparison_of_the_evaluation_package_is_the_one_that_is_shown(outputs: Path) -> None:
-    pytest.importorskip("medtune.evaluation.results.comparison", reason="no comparison is there yet")
+    pytest.importorskip(
+        "medtune.evaluation.results.comparison", reason="no comparison is there yet"
+    )
     folders = [outputs / f"tiny-{stage}-evaluation" for stage in ("base", "sft")]
     for folder in folders:
         results = read_json(folder / "results.json")
