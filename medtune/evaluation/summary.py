@@ -25,7 +25,7 @@ NUMBERS = {
     "perplexity_text": ("perplexity", "perplexity"),
     "perplexity_answers": ("answer_perplexity", "perplexity"),
     "knowledge": ("cmb_exam_text", "accuracy"),
-    "safety": ("safety", "prefers_safe"),
+    "safety": ("safety", "safe_rate"),
     "preference_accuracy": ("preference", "accuracy"),
     "stop_rate": ("replies", "stop_rate"),
 }

@@ -8,7 +8,6 @@ from typing import Any
 from medtune.report.evaluations import Evaluation
 
 Place = tuple[str, str]  # task, metric
-NEUTRAL_UNITS = {"tokens", "characters"}  # longer is neither better nor worse
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def compare_pair(before: Evaluation, after: Evaluation) -> Step:
         is_shown = measure is not None and place[1] in before.tasks[place[0]].metrics
         if measure is None or not is_shown or row["delta"] is None:
             continue  # compared, but no number of the table stands for it
-        delta, is_neutral = row["delta"], measure.unit in NEUTRAL_UNITS
+        delta, is_neutral = row["delta"], measure.higher_is_better is None
         is_better = None if not delta or is_neutral else (delta > 0) is measure.higher_is_better
         changes[place] = Change(delta, row["low"], row["high"], row["p_value"], is_better)
     return Step(before, after, changes)

@@ -22,7 +22,7 @@ class Measure:
     low: float | None
     high: float | None
     chance: float | None
-    higher_is_better: bool
+    higher_is_better: bool | None
     unit: str
     num_items: float | None
 
@@ -130,7 +130,8 @@ def build_measure(results: Document, where: tuple[str, ...]) -> Measure:
     value, low, high, chance, num_items = (
         results.number(*where, key) for key in ("value", "low", "high", "chance", "num_items")
     )
-    is_better = results.find(*where, "higher_is_better") is not False
+    found = results.find(*where, "higher_is_better")
+    is_better = found if isinstance(found, bool) else None
     unit = results.text(*where, "unit") or "fraction"
     return Measure(value, low, high, chance, is_better, unit, num_items)
 

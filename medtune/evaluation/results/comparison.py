@@ -67,7 +67,7 @@ def is_significant(row: Mapping[str, Any]) -> bool:
 
 def is_worse(row: Mapping[str, Any]) -> bool:
     """True if a metric got worse beyond what resampled items explain."""
-    return is_significant(row) and (row["delta"] < 0) == row["higher_is_better"]
+    return is_significant(row) and row["higher_is_better"] is (row["delta"] < 0)
 
 
 def find_regressions(rows: Sequence[Comparison], tasks: Sequence[str]) -> list[Comparison]:

@@ -23,7 +23,7 @@ def print_results(results: Mapping[str, Any]) -> None:
         for number, (name, about) in enumerate(found["metrics"].items()):
             table.add_row(
                 task if number == 0 else "",
-                name + ("" if about["higher_is_better"] else " (less is better)"),
+                name + " (less is better)" * (about["higher_is_better"] is False),
                 show(about["value"], about["unit"]),
                 escape(span(about)),
                 show(about["chance"], about["unit"]) if about["chance"] is not None else "",
@@ -43,7 +43,8 @@ def print_comparison(baseline: str, rows: Sequence[Mapping[str, Any]]) -> None:
         table.add_column(name, justify="right")
     for row in rows:
         unit = row["unit"]
-        verdict = "worse" if is_worse(row) else "better" if is_significant(row) else ""
+        is_judged = is_significant(row) and row["higher_is_better"] is not None
+        verdict = "worse" if is_worse(row) else "better" if is_judged else ""
         colour = {"worse": "red", "better": "green"}.get(verdict, "default")
         table.add_row(
             row["task"],

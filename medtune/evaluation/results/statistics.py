@@ -26,6 +26,7 @@ class Metric:
 
     columns: names among an item's counts; an item that lacks one counts as 0 there.
     of_sums: (..., len(columns)) sums -> (...) values; NaN where there is nothing to compute from.
+    higher_is_better: None where more is neither better nor worse, as of a length.
     chance: what guessing reaches, None where that means nothing; chance_column: the column with
     each item's own chance, where items differ.
     unit: fraction, points (0-100), perplexity, bits, tokens, nats or score.
@@ -34,7 +35,7 @@ class Metric:
     name: str
     columns: tuple[str, ...]
     of_sums: Callable[[Floats], Floats]
-    higher_is_better: bool = True
+    higher_is_better: bool | None = True
     chance: float | None = None
     chance_column: str | None = None
     unit: str = "fraction"

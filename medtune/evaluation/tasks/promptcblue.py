@@ -60,7 +60,7 @@ class PromptCblue(Benchmark):
                         "answer": text_field(row, "target", source),
                         "answer_choices": listed_choices(row.get("answer_choices")),
                         "task": task,
-                        "groups": {},
+                        "groups": {"task": task},
                     }
                 )
         if num_without:
@@ -95,18 +95,17 @@ class PromptCblue(Benchmark):
 
     @classmethod
     def metrics(cls, items: Items) -> list[Metric]:
-        """Return the mean over the tasks, official and strict, and each task's official number."""
+        """Return the mean over the tasks that occur, official and strict."""
         columns = set().union(*items)
         found = []
         for mode, name in ((OFFICIAL, "score"), (STRICT, "score_strict")):
-            tasks = {
-                task: task_metric(mode, task, items)
+            tasks = [
+                task_metric(mode, task, items)
                 for task in TASKS
                 if any(column.startswith(column_name(mode, task, "")) for column in columns)
-            }
-            found.append(mean_of(name, list(tasks.values())))
-            found += tasks.values() if mode == OFFICIAL else []
-        return [found[0], found[-1], *found[1:-1], *present(SHAPE_METRICS, items)]
+            ]
+            found.append(mean_of(name, tasks))
+        return [*found, *present(SHAPE_METRICS, items)]
 
 
 def column_name(mode: str, task: str, name: str) -> str:

@@ -16,8 +16,8 @@ REPEATED_CHARACTERS = 8  # a run of so many that occurred before in the reply is
 SHAPE_METRICS = [
     mean("stop_rate", "stopped"),
     mean("repetition", "repeated", "runs", higher_is_better=False),
-    mean("length_tokens", "tokens", unit="tokens"),
-    mean("length_characters", "characters", unit="characters"),
+    mean("length_tokens", "tokens", higher_is_better=None, unit="tokens"),
+    mean("length_characters", "characters", higher_is_better=None, unit="characters"),
 ]
 FACT_RECALL = mean("fact_recall", "recalled", "asked")  # of the words that a reply must name
 TEXT_METRICS = [
@@ -96,7 +96,7 @@ class Replies(Benchmark):
     @classmethod
     def metrics(cls, items: Items) -> list[Metric]:
         """Return the numbers that were counted."""
-        return present([*SHAPE_METRICS, FACT_RECALL, *TEXT_METRICS], items)
+        return present([FACT_RECALL, *SHAPE_METRICS, *TEXT_METRICS], items)
 
 
 class RougeBleu(Replies):

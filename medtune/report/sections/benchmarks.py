@@ -74,7 +74,7 @@ def row_of(chain: Chain, task: str, metric: str, name: Words) -> list[Cell]:
     about.append(say("benchmark.items", num=count(first.num_items)))
     if first.chance is not None:
         about.append(say("benchmark.chance", value=quantity(first.chance, first.unit)))
-    about += [] if first.higher_is_better else [say("benchmark.lower_is_better")]
+    about += [say("benchmark.lower_is_better")] * (first.higher_is_better is False)
     changes = {step.after.name: step.changes.get((task, metric)) for step in chain.steps}
     cells = [
         cell_of(measure, changes.get(one.name))
