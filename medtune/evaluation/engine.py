@@ -2,39 +2,65 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import lm_eval.api.model
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from lm_eval.evaluator import evaluate
 
+from medtune.common.log import is_main_process
 from medtune.evaluation.asking.language_model import CHAT, ChatModel, messages_of
 from medtune.evaluation.asking.responses import Responses
+from medtune.evaluation.results.folder import Counted, EvaluationFolder, to_counted
 from medtune.evaluation.results.statistics import measure
-from medtune.evaluation.tasks.base import Benchmark, Sample
+from medtune.evaluation.tasks.base import Benchmark, Doc, Sample
 
 logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it tells at length what it is told here
 
+PORTION = 1000  # items at a time: what is in memory does not grow with a benchmark
 GROUP_RESAMPLES = 500
 MAX_GROUPS = 60  # of one kind; a grouping that is finer says nothing in a table
 
 
-def run_benchmark(
-    benchmark: Benchmark, model: lm_eval.api.model.LM, responses: Path, is_chat: bool
-) -> list[dict[str, Any]]:
-    """Return the samples of a benchmark in the order of its items; [] on other processes.
+def run_task(
+    name: str,
+    docs: list[Doc],
+    build: Callable[[list[Doc]], Benchmark],
+    model: lm_eval.api.model.LM,
+    folder: EvaluationFolder,
+) -> list[Counted]:
+    """Run a benchmark in portions and keep each as it is done; return what its items count.
 
-    responses: where the model's answers are kept until then.
+    What an interrupted evaluation has done is not done again: whole portions, and of the last one
+    each answer that was written.   On other processes than the first only the work is done.
     """
-    if isinstance(model, ChatModel):
-        model.what = benchmark.name
-        model.responses = Responses(responses)
+    counted = folder.begun(name) if is_main_process() else []
+    start = broadcast_object_list([len(counted)])[0]
+    responses = folder.responses(PartialState().process_index)
+    for first in range(start, len(docs), PORTION):
+        portion = docs[first : first + PORTION]
+        if isinstance(model, ChatModel):
+            done = f" after {first:,} of {len(docs):,}" if len(docs) > PORTION else ""
+            model.what = name + done
+            model.responses = Responses(responses)
+        samples = run_portion(build(portion), model)
+        if is_main_process():
+            folder.append(name, samples)
+            counted += [to_counted(sample) for sample in samples]
+        PartialState().wait_for_everyone()
+        responses.unlink(missing_ok=True)
+    return counted
+
+
+def run_portion(benchmark: Benchmark, model: lm_eval.api.model.LM) -> list[dict[str, Any]]:
+    """Return the samples of a benchmark in the order of its items; [] on other processes."""
     found = evaluate(
         model,
         {"tasks": {benchmark.name: benchmark}, "groups": {}, "group_map": {}},
         bootstrap_iters=0,
-        apply_chat_template=is_chat,
+        apply_chat_template=benchmark.options.is_chat,
         fewshot_as_multiturn=True,
     )
     if found is None:
@@ -61,15 +87,15 @@ def describe_sample(example: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def summarize(benchmark: type[Benchmark], samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def summarize(benchmark: type[Benchmark], samples: Sequence[Counted]) -> dict[str, Any]:
     """Return the numbers of a benchmark: over all items, and for each group of each kind."""
-    items = [sample["counts"] for sample in samples]
-    kinds = dict.fromkeys(kind for sample in samples for kind in sample["groups"])
+    items = [sample.counts for sample in samples]
+    kinds = dict.fromkeys(kind for sample in samples for kind in sample.groups)
     groups = {}
     for kind in kinds:
         members: dict[str, list[Mapping[str, float]]] = {}
         for sample in samples:
-            members.setdefault(sample["groups"][kind], []).append(sample["counts"])
+            members.setdefault(sample.groups[kind], []).append(sample.counts)
         if 1 < len(members) <= MAX_GROUPS:
             groups[kind] = {
                 name: {
@@ -80,7 +106,7 @@ def summarize(benchmark: type[Benchmark], samples: Sequence[Mapping[str, Any]]) 
             }
     return {
         "num_items": len(items),
-        "malformed": sum(sample["malformed"] is not None for sample in samples),
+        "malformed": sum(sample.is_malformed for sample in samples),
         "metrics": measure(items, benchmark.metrics(items)),
         "groups": groups,
     }

@@ -4,12 +4,14 @@ import resource
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lm_eval.api.model
 import torch
 from accelerate import PartialState
+from accelerate.utils import gather_object
 from transformers import PreTrainedTokenizerBase, set_seed
 
 from medtune.arguments import HF, EvaluationArguments, ModelArguments
@@ -20,7 +22,7 @@ from medtune.data.reading import SUFFIXES, find_files
 from medtune.data.rendering import ChatRenderer
 from medtune.evaluation.asking.judge import Judge
 from medtune.evaluation.asking.language_model import END_OF_TURN, ChatModel, Limits
-from medtune.evaluation.engine import Stopwatch, run_benchmark, summarize
+from medtune.evaluation.engine import Stopwatch, run_task, summarize
 from medtune.evaluation.results.comparison import compare, find_regressions
 from medtune.evaluation.results.folder import EvaluationFolder, read_results
 from medtune.evaluation.results.showing import print_comparison, print_results
@@ -69,8 +71,10 @@ def measure_model(
 ) -> dict[str, Any]:
     """Run the benchmarks that are not done, write everything, return the results."""
     watch = Stopwatch()
+    PartialState().wait_for_everyone()  # until all have looked at the folder as it was
     if is_main_process():
         folder.open()
+    PartialState().wait_for_everyone()
     benchmarks = {
         name: BENCHMARKS[name].read(path)[: arguments.limit] for name, path in paths.items()
     }
@@ -88,16 +92,17 @@ def measure_model(
             logger.info("%s: done before", name)
             continue
         examples = worked_examples(name, paths[name], arguments)
-        benchmark = BENCHMARKS[name](docs, options, examples)
         task_watch, before = Stopwatch(), getattr(model, "num_truncated", 0)
-        responses = folder.responses(PartialState().process_index)
-        samples = run_benchmark(benchmark, model, responses, arguments.apply_chat_template)
+        kind = BENCHMARKS[name]
+        build = partial(kind, options=options, examples=examples)
+        counted = run_task(name, docs, build, model, folder)
+        truncated = gather_object([getattr(model, "num_truncated", 0) - before])
         if is_main_process():
-            found = summarize(BENCHMARKS[name], samples)
-            found["truncated"] = getattr(model, "num_truncated", 0) - before
+            found = summarize(kind, counted)
+            found["truncated"] = sum(truncated)
             found["seconds"] = task_watch.seconds
             results["tasks"][name] = found
-            folder.keep(name, samples, results)
+            folder.keep(name, results)
             say_result(name, found)
     if is_main_process():
         results["seconds"] = watch.seconds
@@ -194,6 +199,7 @@ def task_options(
         generation["repetition_penalty"] = arguments.repetition_penalty
     is_ours = isinstance(model, ChatModel)
     return TaskOptions(
+        is_chat=arguments.apply_chat_template,
         num_fewshot=arguments.num_fewshot,
         seed=arguments.seed,
         chain_of_thought=arguments.chain_of_thought,

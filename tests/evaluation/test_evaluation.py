@@ -11,8 +11,9 @@ import evaluation
 from medtune.common.errors import CheckpointError, ConfigError, MedtuneError, RegressionError
 from medtune.common.files import read_json, write_json, write_lines
 from medtune.common.lineage import COMPLETE_FILE
-from medtune.evaluation import run
-from medtune.evaluation.results.comparison import compare, find_regressions, read_samples
+from medtune.evaluation import engine, run
+from medtune.evaluation.results.comparison import compare, find_regressions
+from medtune.evaluation.results.folder import read_samples, samples_of
 from medtune.lineage.__main__ import main as lineage
 
 FAST = ["--max_new_tokens=4", "--max_length=512"]
@@ -42,7 +43,7 @@ def test_all_benchmarks_leave_numbers_samples_and_lineage(measure: Any) -> None:
         "cmb_clin", "promptcblue", "rouge_bleu", "preference", "replies",
     ]  # fmt: skip
     for task, found in results["tasks"].items():
-        samples = read_samples(folder, task)
+        samples = read_samples(samples_of(folder, task))
         assert found["num_items"] == len(samples) > 0
         assert all(
             {"id", "prompt", "output", "parsed", "gold", "counts"} <= s.keys() for s in samples
@@ -78,25 +79,28 @@ def test_finished_evaluation_is_not_run_again(
 
 
 def test_interrupted_evaluation_goes_on_and_ends_the_same(
-    measure: Any, monkeypatch: pytest.MonkeyPatch
+    measure: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Killed in the second of three benchmarks: the first is kept, the others are run."""
+    """Killed in the second portion of the second of three benchmarks: what is done is kept."""
     tasks = "--tasks=preference,cmb_exam,replies"
     whole = read_json(measure("whole", tasks) / "results.json")
-    real, ran = run.run_benchmark, []
+    real, ran = engine.run_portion, []
 
     def killed(benchmark: Any, *others: Any) -> Any:
         ran.append(benchmark.name)
-        if ran == ["preference", "cmb_exam"]:
+        if ran == ["preference", "cmb_exam", "cmb_exam"]:
             raise KeyboardInterrupt
         return real(benchmark, *others)
 
-    monkeypatch.setattr(run, "run_benchmark", killed)
+    monkeypatch.setattr(engine, "PORTION", 3)
+    monkeypatch.setattr(engine, "run_portion", killed)
     with pytest.raises(KeyboardInterrupt):
         measure("cut", tasks)
+    with (tmp_path / "cut" / "samples" / "cmb_exam.jsonl.part").open("a") as file:
+        file.write('{"id": "q')  # the disk had half a line more
     folder = measure("cut", tasks)
 
-    assert ran == ["preference", "cmb_exam", "cmb_exam", "replies"]
+    assert ran == ["preference", *["cmb_exam"] * 3, "replies"]
     found = read_json(folder / "results.json")
     assert list(found["tasks"]) == list(whole["tasks"])
     for task in whole["tasks"]:
@@ -112,7 +116,7 @@ def test_folder_of_another_evaluation_is_refused(measure: Any) -> None:
 
 def test_limit_takes_the_first_items(measure: Any) -> None:
     folder = measure("few", "--tasks=cmb_exam", "--limit=2")
-    assert [sample["id"] for sample in read_samples(folder, "cmb_exam")] == ["q0", "q1"]
+    assert [sample["id"] for sample in read_samples(samples_of(folder, "cmb_exam"))] == ["q0", "q1"]
 
 
 def test_adapter_is_measured_on_its_base(
@@ -148,7 +152,7 @@ def two(measure: Any, tmp_path: Path) -> tuple[Path, Path]:
     before = measure("before", "--tasks=preference,cmb_exam")
     after = Path(shutil.copytree(before, tmp_path / "after"))
     for folder, correct in ((before, 1.0), (after, 0.0)):
-        sample = read_samples(folder, "preference")[0]
+        sample = read_samples(samples_of(folder, "preference"))[0]
         sample["counts"]["correct"] = correct
         samples = [{**sample, "id": f"{number}"} for number in range(40)]
         write_lines(folder / "samples" / "preference.jsonl", samples)
@@ -187,7 +191,7 @@ def test_regression_ends_with_its_own_exit_code(
 
 def test_answers_to_other_prompts_are_not_compared(two: tuple[Path, Path]) -> None:
     before, after = two
-    samples = read_samples(after, "cmb_exam")
+    samples = read_samples(samples_of(after, "cmb_exam"))
     samples[1]["prompt"] = "another question"
     write_lines(after / "samples" / "cmb_exam.jsonl", samples)
 

@@ -76,7 +76,9 @@ def tasks_of(stage: str) -> dict[str, Any]:
             "metrics": {
                 "stop_rate": measure(min(1.0, share + 0.1)),
                 "repetition": measure(1 - share, higher_is_better=False),
-                "length_tokens": measure(40 + 10 * share, 3.0, unit="tokens", higher_is_better=None),
+                "length_tokens": measure(
+                    40 + 10 * share, 3.0, unit="tokens", higher_is_better=None
+                ),
             },
         },
     }  # fmt: skip

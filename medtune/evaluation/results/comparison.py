@@ -1,12 +1,11 @@
 """Two evaluations side by side, item by item."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from medtune.common.errors import CheckpointError
-from medtune.evaluation.results.folder import SAMPLES_FOLDER, read_results
+from medtune.evaluation.results.folder import read_results, read_samples, samples_of
 from medtune.evaluation.results.statistics import compare_paired
 from medtune.evaluation.tasks.table import BENCHMARKS
 
@@ -28,7 +27,7 @@ def compare(before: str | Path, after: str | Path) -> list[Comparison]:
 def compare_task(task: str, before: Path, after: Path) -> list[Comparison]:
     """Return how each metric of one benchmark differs."""
     first, second = (
-        {sample["id"]: sample for sample in read_samples(folder, task)}
+        {sample["id"]: sample for sample in read_samples(samples_of(folder, task))}
         for folder in (before, after)
     )
     common = [name for name in first if name in second]
@@ -41,23 +40,6 @@ def compare_task(task: str, before: Path, after: Path) -> list[Comparison]:
     earlier, later = ([samples[name]["counts"] for name in common] for samples in (first, second))
     metrics = BENCHMARKS[task].metrics([*earlier, *later])
     return [{"task": task, **compare_paired(earlier, later, metric)} for metric in metrics]
-
-
-def read_samples(folder: str | Path, task: str) -> list[dict[str, Any]]:
-    """Return the items of a benchmark. Raises CheckpointError naming the line that is damaged."""
-    path = Path(folder) / SAMPLES_FOLDER / f"{task}.jsonl"
-    samples = []
-    try:
-        with path.open(encoding="utf-8") as file:
-            for line in file:
-                sample = json.loads(line)
-                if not isinstance(sample, dict) or not {"id", "prompt", "counts"} <= sample.keys():
-                    raise ValueError("no sample of an evaluation")
-                samples.append(sample)
-    except (OSError, ValueError) as error:
-        where = f"{path}:{len(samples) + 1}"
-        raise CheckpointError(f"{where}: expected a sample: {error}; run it again.") from error
-    return samples
 
 
 def is_significant(row: Mapping[str, Any]) -> bool:

@@ -6,11 +6,13 @@ responses-<n>.jsonl     process n's raw answers, while a benchmark is unfinished
 lineage.json, COMPLETE
 """
 
+import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from medtune.common.errors import CheckpointError, ConfigError
-from medtune.common.files import read_object, sha256_of_file, write_json, write_lines
+from medtune.common.files import read_object, sha256_of_file, sync, write_json
 from medtune.common.lineage import (
     LINEAGE_FILE,
     is_complete,
@@ -18,8 +20,29 @@ from medtune.common.lineage import (
     write_lineage,
 )
 
+PART = ".part"  # of the name of a file that is being written
 RESULTS_FILE, SAMPLES_FOLDER, RESPONSES_FILE = "results.json", "samples", "responses-{}.jsonl"
+NEEDED = {"id", "prompt", "counts", "groups", "malformed"}  # of a sample
 REMEDY = "Run the evaluation again into another folder."
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What the numbers of a benchmark need of an item."""
+
+    counts: dict[str, float]
+    groups: dict[str, str]
+    is_malformed: bool
+
+
+def to_counted(sample: dict[str, Any]) -> Counted:
+    """Return what the numbers need of a line of samples/<task>.jsonl."""
+    return Counted(sample["counts"], sample["groups"], sample["malformed"] is not None)
+
+
+def samples_of(folder: Path, task: str, suffix: str = "") -> Path:
+    """Return the file with the items of a benchmark."""
+    return folder / SAMPLES_FOLDER / f"{task}.jsonl{suffix}"
 
 
 class EvaluationFolder:
@@ -69,12 +92,27 @@ class EvaluationFolder:
         path = self.path / RESULTS_FILE
         return read_object(path, REMEDY) if path.exists() else None
 
-    def keep(self, task: str, samples: list[dict[str, Any]], results: dict[str, Any]) -> None:
-        """Write a benchmark that is done; its raw answers are then not needed any more."""
-        write_lines(self.path / SAMPLES_FOLDER / f"{task}.jsonl", samples)
+    def begun(self, task: str) -> list[Counted]:
+        """Return the items that an interrupted benchmark has done; a cut last line is removed."""
+        path = samples_of(self.path, task, PART)
+        if not path.exists():
+            return []
+        whole = path.read_bytes().rpartition(b"\n")[0]
+        path.write_bytes(whole + b"\n" if whole else b"")
+        return [to_counted(sample) for sample in read_samples(path)]
+
+    def append(self, task: str, samples: list[dict[str, Any]]) -> None:
+        """Write items of a benchmark that is not done yet."""
+        lines = [json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples]
+        path = samples_of(self.path, task, PART)
+        with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write("".join(lines))
+        sync(path)
+
+    def keep(self, task: str, results: dict[str, Any]) -> None:
+        """Mark a benchmark as done: its items get their name, its numbers stand in the results."""
+        samples_of(self.path, task, PART).rename(samples_of(self.path, task))
         write_json(self.path / RESULTS_FILE, results)
-        for path in self.path.glob(RESPONSES_FILE.format("*")):
-            path.unlink()
 
     def close(self, results: dict[str, Any]) -> None:
         """Write the results, the hashes of what was made, and COMPLETE last."""
@@ -83,6 +121,23 @@ class EvaluationFolder:
         hashes = {str(file.relative_to(self.path)): sha256_of_file(file) for file in made}
         write_lineage(self.path / LINEAGE_FILE, self.inputs, hashes)
         mark_complete(self.path, stage="evaluation")
+
+
+def read_samples(path: Path) -> list[dict[str, Any]]:
+    """Return the items of a benchmark. Raises CheckpointError naming the line that is damaged."""
+    samples = []
+    try:
+        with path.open(encoding="utf-8") as file:
+            for line in file:
+                sample = json.loads(line)
+                if not isinstance(sample, dict) or not sample.keys() >= NEEDED:
+                    raise ValueError(f"no object with {', '.join(sorted(NEEDED))}")
+                samples.append(sample)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}:{len(samples) + 1}: expected a sample: {error}. {REMEDY}"
+        ) from error
+    return samples
 
 
 def read_results(folder: str | Path) -> dict[str, Any]:

@@ -35,6 +35,7 @@ class TaskOptions:
     grade: a reply's marks by another model, None without one.
     """
 
+    is_chat: bool = True
     num_fewshot: int = 0
     seed: int = 0
     chain_of_thought: bool = False
