@@ -5,7 +5,7 @@ All benchmarks that data/eval has data of:
 CMB-Exam with five worked examples, an adapter on its base, against an earlier evaluation:
     python evaluation.py --model_name_or_path BASE --adapter ADAPTER --tasks cmb_exam \
         --data_dir /data/benchmarks --num_fewshot 5 --output_dir OUT --baseline EARLIER
-Many GPUs, a copy of the model each: torchrun --nproc_per_node 8 evaluation.py …
+Many GPUs: torchrun as for the stages, a copy of the model on each.
 """
 
 from medtune.arguments import EvaluationArguments, ModelArguments

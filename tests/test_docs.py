@@ -18,6 +18,7 @@ from medtune.arguments import (
     AdapterArguments,
     BlockArguments,
     DataArguments,
+    EvaluationArguments,
     MergeArguments,
     ModelArguments,
     RunArguments,
@@ -35,6 +36,7 @@ from medtune.data.records import Source
 from medtune.data.rows import Rows
 from medtune.evaluation.summary import SummaryArguments
 from medtune.parsing import OBSOLETE, RENAMED, StageParser
+from medtune.report.options import ReportArguments
 from medtune.training.memory.__main__ import MemoryArguments
 from medtune.training.run_folder import describe_inputs
 from tests.conftest import REPO
@@ -46,7 +48,7 @@ PAGES = [
 ]
 FORMATS = REPO / "docs/data_formats.md"
 MAX_README_LINES = 200
-NOT_YET = {"evaluation.py", "report.py", "chat.py", "convert_chatglm.py"}
+NOT_YET = {"chat.py", "convert_chatglm.py"}
 NOT_TO_BE = {"utils.py"}  # named in CONTRIBUTING.md as what there shall not be
 
 # Not in the repository: what runs write, and what is installed or cached.
@@ -58,7 +60,7 @@ RUN_FILES = {
     "rejects.jsonl", "tokenizer.json", "tokenizer_config.json", "train_results.json",
     "training_loss.png", "train.jsonl", "validation.jsonl", "test.jsonl", "report.json",
     "card.html", "matches.jsonl", "reported.jsonl", "events.jsonl", "MANIFEST.json",
-    "samples.jsonl",
+    "samples.jsonl", "results.json", "questions.jsonl",
 }  # fmt: skip
 SUFFIX = re.compile(r"[\w*]\.(py|sh|md|ya?ml|json|jsonl|toml|txt|png|jinja|safetensors)$")
 FLAG = re.compile(r"(?<![\w-])--([A-Za-z][\w-]*)")
@@ -72,6 +74,8 @@ GROUPS: dict[str, list[type]] = {
     "dpo_training.py": [*STAGE, DPOConfig],
     "merge_peft_adapter.py": [MergeArguments],
     "prepare_data.py": [PrepareArguments],
+    "evaluation.py": [ModelArguments, EvaluationArguments],
+    "report.py": [ReportArguments],
     "medtune/evaluation/summary.py": [SummaryArguments],
     "medtune/training/memory/__main__.py": [MemoryArguments, *STAGE, SFTConfig],
 }
