@@ -15,6 +15,7 @@ import pytest
 import torch
 import trl
 
+import evaluation
 from medtune.arguments import MergeArguments
 from medtune.common.errors import CheckpointError, ConfigError, MedtuneError
 from medtune.common.files import sha256_of_file, write_json
@@ -35,6 +36,7 @@ from tests.training.conftest import MAINS
 
 SFT, MERGED, PT = "outputs/sft-v1", "outputs/pt-merged", "outputs/pt-v1"
 SUMMARY = "outputs/small-summary.json"
+BASE_EVALUATION, EVALUATION = "outputs/base-evaluation", "outputs/pt-evaluation"
 TEXTS = [f"第{number}号病的症状是{'发热、' * (number % 5 + 1)}应当休息。" for number in range(12)]
 TURNS = [(f"第{number}号病怎么办？", f"第{number}号病要多休息。") for number in range(12)]
 
@@ -96,9 +98,11 @@ def chain(
             "--validation_file_dir=data/validation.jsonl", "--max_length=64",
             "--eval_files=data/eval/finetune/c.jsonl", f"--output_dir={SFT}",
         )  # fmt: skip
-        models = f"--base=base --pt={MERGED} --sft={MERGED} --dpo={MERGED}"
-        words = f"{models} --eval_dir=data/eval --max_new_tokens=2 --output_file={SUMMARY}"
-        summary.main(words.split())
+        for model, output in (("base", BASE_EVALUATION), (MERGED, EVALUATION)):
+            words = f"--model_name_or_path={model} --output_dir={output} --max_new_tokens=2"
+            evaluation.main([*words.split(), "--max_length=512"])
+        stages = f"--base={BASE_EVALUATION} --pt={EVALUATION} --sft={EVALUATION} --dpo={EVALUATION}"
+        summary.main([*stages.split(), f"--output_file={SUMMARY}"])
     return folder
 
 
@@ -151,21 +155,20 @@ def test_stage_records_the_hash_of_each_file_that_it_keeps(in_chain: Path) -> No
 
 
 def test_merge_and_summary_record_what_they_wrote(in_chain: Path) -> None:
-    merge, evaluation = read(f"{MERGED}/lineage.json"), read("outputs/small-summary.lineage.json")
+    merge, measured = read(f"{MERGED}/lineage.json"), read("outputs/small-summary.lineage.json")
 
     assert set(merge["outputs"]) == {
         "model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json",
         "chat_template.jinja", "generation_config.json", "merge_report.json",
     }  # fmt: skip
-    assert evaluation["outputs"] == {"small-summary.json": sha256_of_file(Path(SUMMARY))}
-    assert evaluation["inputs"]["models"]["dpo"] == describe_weights(MERGED)
-    assert evaluation["inputs"]["rows"] == {
-        "data/eval/pretrain/book.txt": 9,
-        "data/eval/finetune/c.jsonl": 1,
-        "data/eval/reward/p.jsonl": 1,
-        "data/eval/questions.jsonl": 1,
+    assert measured["outputs"] == {"small-summary.json": sha256_of_file(Path(SUMMARY))}
+    assert measured["inputs"]["models"]["dpo"] == describe_weights(MERGED)
+    assert measured["inputs"]["data"].keys() == {
+        "data/eval/pretrain/book.txt",
+        "data/eval/finetune/c.jsonl",
+        "data/eval/reward/p.jsonl",
+        "data/eval/questions.jsonl",
     }
-    assert evaluation["inputs"]["data"].keys() == evaluation["inputs"]["rows"].keys()
 
 
 @pytest.mark.parametrize("file", [f"{PT}/lineage.json", "outputs/small-summary.lineage.json"])
@@ -581,9 +584,10 @@ def test_models_tells_who_learnt_from_a_file_and_who_descends(
     assert capsys.readouterr().out.splitlines() == [
         f"training and validation: {PT}  [pretraining, as data/pt/book.txt]",
         f"through {PT}: {MERGED}  [merge]",
+        f"through {MERGED}: {EVALUATION}  [evaluation]",
         f"through {MERGED}: {SFT}  [supervised fine-tuning]",
         f"through {MERGED}: {SUMMARY}  [evaluation]",
-        f"sha256 {sha256_of_file(other_name)[:12]}, looked for in 4 lineages below outputs",
+        f"sha256 {sha256_of_file(other_name)[:12]}, looked for in 6 lineages below outputs",
     ]
 
 
@@ -594,11 +598,13 @@ def test_what_only_measured_on_a_file_has_no_descendants(
     main(["models", "base/config.json"])
 
     lines = capsys.readouterr().out.splitlines()
-    assert lines[:2] == [
+    assert lines[:4] == [
+        f"measured on: {BASE_EVALUATION}  [evaluation, as data/eval/finetune/c.jsonl]",
+        f"measured on: {EVALUATION}  [evaluation, as data/eval/finetune/c.jsonl]",
         f"compared with: {SFT}  [supervised fine-tuning, as data/eval/finetune/c.jsonl]",
         f"measured on: {SUMMARY}  [evaluation, as data/eval/finetune/c.jsonl]",
     ]
-    assert lines[3] == "nothing below outputs saw a file of this content"
+    assert lines[5] == "nothing below outputs saw a file of this content"
 
 
 def test_unfinished_and_damaged_folders_are_said(
@@ -611,5 +617,5 @@ def test_unfinished_and_damaged_folders_are_said(
 
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith("[supervised fine-tuning, as data/sft/a.jsonl]  UNFINISHED")
-    assert lines[1].endswith("looked for in 3 lineages below outputs")
+    assert lines[1].endswith("looked for in 5 lineages below outputs")
     assert lines[2].startswith(f"left out: {MERGED}/lineage.json: expected a JSON object")

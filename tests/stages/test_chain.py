@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from medtune.evaluation.results.comparison import compare
 from tests.conftest import REPO
 
 LEFT_OUT = shutil.ignore_patterns(".git", ".venv", ".cache", "outputs", "__pycache__", ".*_cache")
@@ -45,6 +46,7 @@ def summary(checkout: Path) -> dict[str, dict[str, float]]:
 def test_summary_has_the_fixed_names(summary: dict[str, dict[str, float]]) -> None:
     assert set(summary) == {"base", "pt", "sft", "dpo", "seconds"}
     names = {"perplexity_text", "perplexity_answers", "stop_rate", "preference_accuracy"}
+    names |= {"knowledge", "safety"}
     assert all(set(summary[stage]) == names for stage in ("base", "pt", "sft", "dpo"))
     assert {"pt", "sft", "dpo", "total"} <= set(summary["seconds"])
 
@@ -68,6 +70,43 @@ def test_preferences_are_learnt_without_forgetting_answers(
     assert summary["dpo"]["preference_accuracy"] >= 0.90
     assert summary["dpo"]["preference_accuracy"] >= summary["sft"]["preference_accuracy"]
     assert summary["dpo"]["perplexity_answers"] <= 1.2 * summary["sft"]["perplexity_answers"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "task", "metric"),
+    [
+        ("base", "pt", "cmb_exam_text", "accuracy"),
+        ("pt", "sft", "cmb_exam_text", "accuracy"),
+        ("pt", "sft", "safety", "safe_rate"),
+        ("sft", "dpo", "preference", "accuracy"),
+        ("sft", "dpo", "preference", "margin"),
+    ],
+)
+def test_stage_moves_what_it_is_meant_to_move_beyond_chance(
+    checkout: Path, before: str, after: str, task: str, metric: str
+) -> None:
+    """On held-out wording, item by item: the interval of the difference does not hold zero."""
+    folders = (checkout / f"outputs/tiny-{stage}-evaluation" for stage in (before, after))
+    (row,) = [r for r in compare(*folders) if (r["task"], r["metric"]) == (task, metric)]
+
+    assert row["low"] > 0
+
+
+def test_knowledge_and_safety_rise_from_stage_to_stage(
+    summary: dict[str, dict[str, float]],
+) -> None:
+    """DPO is not meant to teach facts: it may cost them what chance explains, see the intervals."""
+    assert summary["base"]["knowledge"] < summary["pt"]["knowledge"] < summary["sft"]["knowledge"]
+    assert summary["dpo"]["knowledge"] >= summary["sft"]["knowledge"] - 0.03
+    assert summary["pt"]["safety"] < summary["sft"]["safety"] < summary["dpo"]["safety"]
+
+
+def test_report_is_written_last_and_named(checkout: Path) -> None:
+    answer = run_all(checkout)
+
+    assert "outputs/tiny-report.html" in answer.stderr.splitlines()[-1]
+    page = (checkout / "outputs" / "tiny-report.html").read_text(encoding="utf-8")
+    assert all(f"outputs/tiny-{stage}-merged" in page for stage in ("pt", "sft", "dpo"))
 
 
 def test_each_stage_started_from_the_one_before(checkout: Path) -> None:
@@ -101,7 +140,7 @@ def test_second_run_reuses_what_is_complete(checkout: Path) -> None:
     answer = run_all(checkout)
 
     assert answer.returncode == 0
-    assert answer.stderr.count("is complete: nothing to do") == len(folders) == 6
+    assert answer.stderr.count("is complete: nothing to do") == len(folders) == 10
     assert [path.stat().st_mtime_ns for path in folders] == before
 
 
