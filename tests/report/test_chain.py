@@ -85,6 +85,13 @@ def test_two_evaluations_of_one_stage_go_by_their_folders(outputs: Path) -> None
     assert [one.name for one in chain.evaluations] == ["pt", "tiny-sft-evaluation", "second"]
 
 
+def test_evaluations_whose_folders_have_one_name_go_by_their_paths(tmp_path: Path) -> None:
+    folders = [write_evaluation(tmp_path / name / "run", "sft", "m") for name in ("a", "b", "c")]
+    chain = find_chain(ReportArguments(evaluations=[*map(str, folders)], output_file="r.html"))
+
+    assert [one.name for one in chain.evaluations] == [str(folder) for folder in folders]
+
+
 def test_an_evaluation_without_lineage_leads_on_by_the_path_of_its_model(outputs: Path) -> None:
     folder = outputs / "tiny-sft-evaluation"
     (folder / "lineage.json").unlink()
