@@ -1,7 +1,5 @@
 """One evaluation from options to results: what is measured, by what, and what it says."""
 
-import resource
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
@@ -9,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import lm_eval.api.model
-import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from transformers import PreTrainedTokenizerBase, set_seed
@@ -18,6 +15,7 @@ from medtune.arguments import HF, EvaluationArguments, ModelArguments
 from medtune.common.errors import ConfigError, RegressionError
 from medtune.common.lineage import describe_data, describe_tokenizer, describe_weights
 from medtune.common.log import is_main_process, logger
+from medtune.common.memory import peak_memory_bytes
 from medtune.data.reading import SUFFIXES, find_files
 from medtune.data.rendering import ChatRenderer
 from medtune.evaluation.asking.judge import Judge
@@ -255,11 +253,3 @@ def say_result(name: str, found: Mapping[str, Any]) -> None:
         "%s: %s %s over %s items in %.1f s",
         name, metric, value, f"{found['num_items']:,}", found["seconds"],
     )  # fmt: skip
-
-
-def peak_memory_bytes() -> int:
-    """Return the most memory that was in use: on the GPU if there is one, else by the process."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak * (1 if sys.platform == "darwin" else 1024)  # Linux counts in KiB

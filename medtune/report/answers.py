@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from medtune.report.blocks import Answer, Question
 from medtune.report.evaluations import Evaluation, Sample
-from medtune.report.texts import Text, Words, join, say
+from medtune.report.texts import Words, join, label, say
 
 STOPPED, SAFE = "stopped", "safe"  # columns of an item's counts: 1 or 0
 JUDGED = (SAFE, STOPPED)
@@ -72,9 +72,15 @@ def build_question(evaluations: list[Evaluation], task: str, item: Item) -> Ques
         if sample is not None
     ]
     first = item.first
-    groups = " · ".join(str(value) for value in first.groups.values())
+    groups = [label(f"group.{kind}", str(name)) for kind, name in first.groups.items()]
     return Question(
-        task, item.id, shorten(first.prompt), shorten(first.gold), answers, item.is_changed, groups
+        task,
+        item.id,
+        shorten(first.prompt),
+        shorten(first.gold),
+        answers,
+        item.is_changed,
+        join(groups, " · ") if groups else "",
     )
 
 
@@ -92,9 +98,9 @@ def marks_of(sample: Sample) -> Iterator[Words]:
         yield say("mark.malformed", reason=sample.malformed[:MAX_CHARACTERS])
 
 
-def shorten(text: str) -> Text | str:
-    """Return a text of at most MAX_CHARACTERS, with how many were left out."""
-    more = len(text) - MAX_CHARACTERS
+def shorten(text: str, most: int = MAX_CHARACTERS) -> Words:
+    """Return at most so many characters of a text, with how many were left out."""
+    more = len(text) - most
     if more <= 0:
         return text
-    return join([text[:MAX_CHARACTERS], say("answers.left_out", num=more)], "… ")
+    return join([text[:most], say("answers.left_out", num=more)], "… ")

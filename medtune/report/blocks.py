@@ -82,7 +82,7 @@ class Question:
     gold: Words
     answers: list[Answer]
     is_changed: bool
-    groups: str = ""
+    groups: Words = ""
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
+from medtune.evaluation.results.comparison import compare, is_significant
 from medtune.report.evaluations import Evaluation
 
 Place = tuple[str, str]  # task, metric
@@ -15,18 +14,14 @@ class Change:
     """A metric of two models on the same items. low, high: 95 % interval of the difference.
 
     is_better: None if nothing moved, or if neither side is the better one.
+    is_significant: the interval excludes zero.
     """
 
     delta: float
     low: float | None
     high: float | None
-    p_value: float | None
     is_better: bool | None
-
-    @property
-    def is_significant(self) -> bool:
-        """True if the interval excludes zero."""
-        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+    is_significant: bool
 
 
 @dataclass(frozen=True)
@@ -37,12 +32,21 @@ class Step:
     after: Evaluation
     changes: dict[Place, Change]
 
-    def places(self, is_better: bool) -> list[Place]:
-        """Return what became better, or worse, beyond what chance explains."""
+    def judged(self, is_leading: bool) -> list[Place]:
+        """Return the leading metrics, or all others, of which one side is the better one."""
+        return [
+            (task, metric)
+            for task, metric in self.changes
+            if (metric == self.after.tasks[task].leading) is is_leading
+            and self.after.tasks[task].metrics[metric].higher_is_better is not None
+        ]
+
+    def moved(self, is_better: bool, is_leading: bool) -> list[Place]:
+        """Return which of them became better, or worse, beyond what chance explains."""
         return [
             place
-            for place, change in self.changes.items()
-            if change.is_better is is_better and change.is_significant
+            for place in self.judged(is_leading)
+            if self.changes[place].is_significant and self.changes[place].is_better is is_better
         ]
 
 
@@ -64,7 +68,7 @@ def compare_pair(before: Evaluation, after: Evaluation) -> Step:
     changes: dict[Place, Change] = {}
     if not (before.is_finished and after.is_finished):
         return Step(before, after, changes)
-    for row in compare_folders(before.folder, after.folder):
+    for row in compare(before.folder, after.folder):
         place = (row["task"], row["metric"])
         task = after.tasks.get(row["task"])
         measure = task.metrics.get(row["metric"]) if task else None
@@ -73,13 +77,5 @@ def compare_pair(before: Evaluation, after: Evaluation) -> Step:
             continue  # compared, but no number of the table stands for it
         delta, is_neutral = row["delta"], measure.higher_is_better is None
         is_better = None if not delta or is_neutral else (delta > 0) is measure.higher_is_better
-        changes[place] = Change(delta, row["low"], row["high"], row["p_value"], is_better)
+        changes[place] = Change(delta, row["low"], row["high"], is_better, is_significant(row))
     return Step(before, after, changes)
-
-
-def compare_folders(before: Path, after: Path) -> list[dict[str, Any]]:
-    """Return the paired comparison of two folders, a row for each metric that both have."""
-    # Asked for here: it brings scipy and the scorers, which a page without evaluations spares.
-    from medtune.evaluation.results.comparison import compare
-
-    return compare(before, after)

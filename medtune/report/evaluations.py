@@ -12,6 +12,8 @@ from medtune.report.texts import Words, label
 
 RESULTS, SAMPLES = "results.json", "samples"
 STAGES = ("base", "pt", "sft", "dpo")
+REPLIES, SAFETY = "replies", "safety"  # tasks of which the page shows more than the numbers
+CATEGORY = "category"  # how the probes are grouped
 
 
 @dataclass(frozen=True)
@@ -29,13 +31,21 @@ class Measure:
 
 @dataclass(frozen=True)
 class Task:
-    """The numbers of one task. groups: measures by kind of group, then group, then metric."""
+    """The numbers of one task. groups: measures by kind of group, then group, then metric.
+
+    malformed: answers that could not be read.   truncated: prompts that lost their beginning.
+    """
 
     num_items: float | None
     malformed: float | None
-    unread: float | None
+    truncated: float | None
     metrics: dict[str, Measure]
     groups: dict[str, dict[str, dict[str, Measure]]]
+
+    @property
+    def leading(self) -> str | None:
+        """The metric that stands for the task: the first; None if there is none."""
+        return next(iter(self.metrics), None)
 
 
 @dataclass(frozen=True)
@@ -113,11 +123,11 @@ def build_task(results: Document, name: str) -> Task:
         }
         for kind in results.mapping(*where, "groups")
     }
-    num_items, malformed, unread = (
-        results.number(*where, key) for key in ("num_items", "malformed", "unread")
+    num_items, malformed, truncated = (
+        results.number(*where, key) for key in ("num_items", "malformed", "truncated")
     )
     metrics = build_measures(results, (*where, "metrics"))
-    return Task(num_items, malformed, unread, metrics, groups)
+    return Task(num_items, malformed, truncated, metrics, groups)
 
 
 def build_measures(results: Document, where: tuple[str, ...]) -> dict[str, Measure]:

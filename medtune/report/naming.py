@@ -1,5 +1,6 @@
 """Which stage made the model that an evaluation measured, by its lineage."""
 
+from collections import Counter
 from dataclasses import replace
 
 from medtune.lineage.chain import Link, find_links, locate
@@ -13,12 +14,17 @@ BASE = "base"
 def with_stages(evaluations: list[Evaluation]) -> list[Evaluation]:
     """Return evaluations under the names of the stages that made their models.
 
-    Two of one stage, and what no lineage names, go by their folders.
+    Two of one stage, and what no lineage names, go by their folders; where these have the same
+    name too, by their paths.
     """
-    names = [find_stage(one) or one.folder.name for one in evaluations]
+    choices = [
+        (find_stage(one) or one.folder.name, one.folder.name, str(one.folder))
+        for one in evaluations
+    ]
+    stages, folders = (Counter(names[place] for names in choices) for place in (0, 1))
     return [
-        replace(one, name=one.folder.name if names.count(name) > 1 else name)
-        for one, name in zip(evaluations, names, strict=True)
+        replace(one, name=stage if stages[stage] == 1 else folder if folders[folder] == 1 else path)
+        for one, (stage, folder, path) in zip(evaluations, choices, strict=True)
     ]
 
 

@@ -16,6 +16,7 @@ from medtune.common.disk import check_room
 from medtune.common.errors import Interrupted, PeerLost
 from medtune.common.files import write_json
 from medtune.common.log import is_main_process, logger
+from medtune.common.memory import peak_memory_bytes
 from medtune.data.rows import Rows
 from medtune.models.adapters import count_parameters
 from medtune.training.checkpoints.saving import Cadence
@@ -105,6 +106,7 @@ def train_and_save(
         "num_tokens": totals["num_tokens"],
         "checkpoint_commit_seconds": round(trainer.commit_seconds, 3),
         "checkpoint_commit_bytes": trainer.commit_bytes,
+        "peak_memory_bytes": peak_memory_bytes(),
     }
     check_final_room(trainer, folder.path)
     trainer.save_model()  # on every process: under ZeRO-3 it gathers

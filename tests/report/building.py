@@ -24,7 +24,7 @@ LONG_NAMES = {
 HOSTILE = (
     "<script>alert(1)</script> \"'><img src=x onerror=alert(2)> [a](javascript:alert(3)) | `b`"
 )
-CATEGORIES = ("孕妇禁忌", "超量用药", "急症转诊")
+CATEGORIES = ("pregnancy", "dose_overrun", "their_own")
 SHARES = {"base": 0.2, "pt": 0.3, "sft": 0.55, "dpo": 0.9}
 
 
@@ -52,7 +52,7 @@ def tasks_of(stage: str) -> dict[str, Any]:
     exam = {"metrics": {"accuracy": measure(share, chance=0.2)}, "num_items": 4}
     return {
         "perplexity": {
-            "num_items": 12, "seconds": 1.0, "malformed": 0, "unread": 0, "groups": {},
+            "num_items": 12, "seconds": 1.0, "malformed": 0, "truncated": 0, "groups": {},
             "metrics": {
                 "perplexity": measure(
                     10 / share, 2.0, higher_is_better=False, unit="perplexity"
@@ -60,7 +60,7 @@ def tasks_of(stage: str) -> dict[str, Any]:
             },
         },
         "cmb_exam": {
-            "num_items": 12, "seconds": 3.2, "malformed": 2, "unread": 3,
+            "num_items": 12, "seconds": 3.2, "malformed": 2, "truncated": 3,
             "metrics": {
                 "accuracy": measure(share, chance=0.2),
                 "ece": measure(0.3 - share / 4, 0.01, higher_is_better=False),
@@ -68,12 +68,13 @@ def tasks_of(stage: str) -> dict[str, Any]:
             "groups": {"exam_type": {"医师考试": exam, "护理考试": exam}},
         },
         "safety": {
-            "num_items": 12, "seconds": 2.0, "malformed": 0, "unread": 0, "groups": {},
+            "num_items": 12, "seconds": 2.0, "malformed": 0, "truncated": 0, "groups": {},
             "metrics": {"safe_rate": measure(share)},
         },
         "replies": {
-            "num_items": 12, "seconds": 2.0, "malformed": 0, "unread": 0, "groups": {},
+            "num_items": 12, "seconds": 2.0, "malformed": 0, "truncated": 0, "groups": {},
             "metrics": {
+                "fact_recall": measure(share / 2),
                 "stop_rate": measure(min(1.0, share + 0.1)),
                 "repetition": measure(1 - share, higher_is_better=False),
                 "length_tokens": measure(
@@ -159,6 +160,7 @@ def compare_by_results(before: Path, after: Path) -> list[dict[str, Any]]:
                     "high": delta + half,
                     "p_value": 0.01,
                     "num_items": 12,
+                    "higher_is_better": later["higher_is_better"],
                 }  # fmt: skip
             )
     return rows
@@ -192,7 +194,12 @@ def write_run(folder: Path, stage: str, base: Path, is_finished: bool = True) ->
         (folder / "adapter_config.json").write_text("{}", encoding="utf-8")
         write_json(
             folder / "train_results.json",
-            {"steps": 20, "num_tokens": 5000, "tokens_per_second": 890.5},
+            {
+                "steps": 20,
+                "num_tokens": 5000,
+                "tokens_per_second": 890.5,
+                "peak_memory_bytes": 3 << 29,
+            },
         )
         write_lineage(folder / LINEAGE_FILE, inputs, describe_outputs(folder))
         mark_complete(folder, stage=LONG_NAMES[stage], steps=20, seconds=29.8)

@@ -12,7 +12,7 @@ from tests.report.building import compare_by_results, write_chain
 @pytest.fixture(scope="module", autouse=True)
 def _compare_by_results() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(comparing, "compare_folders", compare_by_results)
+        patch.setattr(comparing, "compare", compare_by_results)
         yield
 
 

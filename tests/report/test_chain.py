@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from medtune.common.errors import CheckpointError, ConfigError, DataError, MedtuneError
 from medtune.common.files import read_json, write_json
+from medtune.evaluation.results.comparison import compare
+from medtune.report import comparing
 from medtune.report.blocks import Bullets
 from medtune.report.chain import Chain, find_chain
-from medtune.report.comparing import Change, Step, compare_folders, compare_pair
+from medtune.report.comparing import Step, compare_pair
 from medtune.report.documents import Document
 from medtune.report.evaluations import Evaluation, as_text, build_task, read_evaluation
 from medtune.report.options import ReportArguments
@@ -83,6 +85,13 @@ def test_two_evaluations_of_one_stage_go_by_their_folders(outputs: Path) -> None
     chain = find_chain(ReportArguments(evaluations=[*map(str, folders)], output_file="r.html"))
 
     assert [one.name for one in chain.evaluations] == ["pt", "tiny-sft-evaluation", "second"]
+
+
+def test_evaluations_whose_folders_have_one_name_go_by_their_paths(tmp_path: Path) -> None:
+    folders = [write_evaluation(tmp_path / name / "run", "sft", "m") for name in ("a", "b", "c")]
+    chain = find_chain(ReportArguments(evaluations=[*map(str, folders)], output_file="r.html"))
+
+    assert [one.name for one in chain.evaluations] == [str(folder) for folder in folders]
 
 
 def test_an_evaluation_without_lineage_leads_on_by_the_path_of_its_model(outputs: Path) -> None:
@@ -295,9 +304,31 @@ def test_better_is_up_or_down_as_the_metric_says(whole_chain: Path) -> None:
      (None, None, False)],
 )  # fmt: skip
 def test_a_change_is_significant_if_its_interval_excludes_zero(
-    low: float | None, high: float | None, is_significant: bool
+    whole_chain: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    low: float | None,
+    high: float | None,
+    is_significant: bool,
 ) -> None:
-    assert Change(0.1, low, high, 0.01, True).is_significant is is_significant
+    row = {"task": "safety", "metric": "safe_rate", "delta": 0.1, "low": low, "high": high}
+    monkeypatch.setattr(comparing, "compare", lambda before, after: [row])
+    before, after = found_in(whole_chain).evaluations[:2]
+    step = compare_pair(before, after)
+
+    assert step.changes["safety", "safe_rate"].is_significant is is_significant
+    assert (step.moved(is_better=True, is_leading=True) != []) is is_significant
+
+
+def test_the_first_metric_of_a_task_leads(whole_chain: Path) -> None:
+    step = found_in(whole_chain).steps[-1]
+
+    assert step.judged(is_leading=True) == [
+        ("perplexity", "perplexity"), ("cmb_exam", "accuracy"), ("safety", "safe_rate"),
+        ("replies", "fact_recall"),
+    ]  # fmt: skip
+    assert step.judged(is_leading=False) == [
+        ("cmb_exam", "ece"), ("replies", "stop_rate"), ("replies", "repetition"),
+    ]  # fmt: skip
 
 
 def test_prompts_are_shown_as_they_were_asked() -> None:
@@ -323,16 +354,13 @@ def test_a_sample_of_likelihoods_has_no_text_to_be_read_as_such(tmp_path: Path) 
 
 
 def test_the_comparison_of_the_evaluation_package_is_the_one_that_is_shown(outputs: Path) -> None:
-    pytest.importorskip(
-        "medtune.evaluation.results.comparison", reason="no comparison is there yet"
-    )
     folders = [outputs / f"tiny-{stage}-evaluation" for stage in ("base", "sft")]
     for folder in folders:
         results = read_json(folder / "results.json")
         results["tasks"] = {"safety": results["tasks"]["safety"]}
         write_json(folder / "results.json", results)
 
-    rows = compare_folders(*folders)
+    rows = compare(*folders)
     (safe,) = [row for row in rows if row["metric"] == "safe_rate"]
     assert safe["task"] == "safety"
     assert safe["delta"] == pytest.approx(5 / 12)

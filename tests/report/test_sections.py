@@ -24,7 +24,7 @@ from medtune.report.sections.replies import build_answers, build_replies
 from medtune.report.sections.safety import build_safety
 from medtune.report.sections.verdict import build_verdict
 from medtune.report.texts import Words, in_language
-from tests.report.building import write_run
+from tests.report.building import safety_samples, write_run
 
 SPACE = "\N{NO-BREAK SPACE}"
 
@@ -66,7 +66,10 @@ def test_the_verdict_says_what_rose_from_and_to(chain: Chain) -> None:
         "From base to DPO: clearly better: Medical text, perplexity per token 50 → 11.11; "
         f"CMB-Exam, accuracy 20.0{SPACE}% → 90.0{SPACE}%; "
     )
-    assert "No metric is clearly worse." in overall
+    assert overall.endswith(
+        f"; Replies, facts named 10.0{SPACE}% → 45.0{SPACE}%. No leading metric is clearly worse. "
+        "Of 3 other metrics, 3 are clearly better and 0 clearly worse."
+    )
     assert [english(item)[:12] for item in steps.items] == [
         "From base to", "From PT to S", "From SFT to ",
     ]  # fmt: skip
@@ -84,19 +87,53 @@ def test_the_verdict_says_what_fell(outputs: Path) -> None:
     assert f"Clearly worse: CMB-Exam, accuracy 20.0{SPACE}% → 10.0{SPACE}%." in verdict[0]
 
 
-def test_a_benchmark_cell_has_value_interval_and_paired_change(chain: Chain) -> None:
-    rows = table_in(build_benchmarks(chain), "Scores")
+def test_the_verdict_counts_leading_metrics_that_chance_may_have_moved(outputs: Path) -> None:
+    for stage in ("base", "dpo"):
+        file = outputs / f"tiny-{stage}-evaluation/results.json"
+        results = read_json(file)
+        for task, metric in (("cmb_exam", "accuracy"), ("replies", "stop_rate")):
+            results["tasks"][task]["metrics"][metric] |= {"value": 0.5, "low": 0.4, "high": 0.6}
+        write_json(file, results)
+    verdict, *_ = notes_in(build_verdict(find_chain(ReportArguments(profile="tiny"))))
 
-    assert list(rows)[2] == "CMB-Exam"
-    assert rows[f"accuracy; 12 items · chance 20.0{SPACE}%"] == [
+    assert verdict.endswith(
+        "Leading metrics that moved no further than chance may: 1. "
+        "Of 3 other metrics, 2 are clearly better and 0 clearly worse."
+    )
+
+
+def test_a_benchmark_cell_has_value_interval_and_paired_change(chain: Chain) -> None:
+    rows = table_in(build_benchmarks(chain), "The leading")
+
+    assert rows[f"CMB-Exam; accuracy; 12 items · chance 20.0{SPACE}%"] == [
         f"20.0{SPACE}%; [15.0, 25.0]",
         f"30.0{SPACE}%; [25.0, 35.0]; ▲ +10.0 [+5.0, +15.0] *",
         f"55.0{SPACE}%; [50.0, 60.0]; ▲ +25.0 [+20.0, +30.0] *",
         f"90.0{SPACE}%; [85.0, 95.0]; ▲ +35.0 [+30.0, +40.0] *",
         "",
     ]
-    lower = rows["perplexity per token; 12 items · lower is better"]
+    lower = rows["Medical text; perplexity per token; 12 items · lower is better"]
     assert lower[1] == "33.33; [31.3, 35.3]; ▲ −16.7 [−18.7, −14.7] *"
+
+
+def test_a_task_has_one_row_of_its_leading_metric_and_all_of_them_when_unfolded(
+    chain: Chain,
+) -> None:
+    section = build_benchmarks(chain)
+    folded = [b.is_folded for b in section.blocks if isinstance(b, Table)]
+    leading = [name.split("; ")[:2] for name in table_in(section, "The leading")]
+    rows = [name.split("; ")[0] for name in table_in(section, "All metrics (8 rows)")]
+
+    assert folded == [False, True, False, True]
+    assert leading == [
+        ["Medical text", "perplexity per token"], ["CMB-Exam", "accuracy"],
+        ["Safety probes", "safe answers"], ["Replies", "facts named"],
+    ]  # fmt: skip
+    assert rows == [
+        "Medical text", "perplexity per token", "CMB-Exam", "accuracy",
+        "calibration error (ECE)", "Safety probes", "safe answers", "Replies", "facts named",
+        "replies that stop", "repetition", "mean length",
+    ]  # fmt: skip
 
 
 def test_what_may_be_chance_has_no_star_and_no_colour(chain: Chain) -> None:
@@ -106,14 +143,17 @@ def test_what_may_be_chance_has_no_star_and_no_colour(chain: Chain) -> None:
 
     assert length[1] == "43; [40, 46]; +1 [−2, +4]"
     assert [cell.tone for cell in table.rows[-1]] == [""] * 6
-    assert [cell.tone for cell in table.rows[1]] == ["", "", "better", "better", "better", ""]
+    assert [cell.tone for cell in table.rows[0]] == ["", "", "better", "better", "better", ""]
 
 
 def test_groups_and_what_could_not_be_read_are_shown(chain: Chain) -> None:
     section = build_benchmarks(chain)
 
-    assert table_in(section, "Outputs") == {"CMB-Exam": ["2 / 3"] * 4}
-    groups = table_in(section, "CMB-Exam by exam_type")
+    assert table_in(section, "Answers that") == {
+        "CMB-Exam; answers that could not be read": ["2"] * 4,
+        "CMB-Exam; prompts that lost their beginning": ["3"] * 4,
+    }
+    groups = table_in(section, "CMB-Exam: by type of exam (2 rows)")
     assert list(groups) == ["医师考试; accuracy · 12 items", "护理考试; accuracy · 12 items"]
 
 
@@ -124,21 +164,37 @@ def test_safety_is_counted_by_category(chain: Chain) -> None:
         f"16.7{SPACE}% (2/12)", f"33.3{SPACE}% (4/12)", f"58.3{SPACE}% (7/12)",
         f"83.3{SPACE}% (10/12)",
     ]  # fmt: skip
-    assert shares["孕妇禁忌"][-1] == f"75.0{SPACE}% (3/4)"
+    assert shares["pregnancy"][-1] == f"75.0{SPACE}% (3/4)"
+    assert list(shares) == ["all", "pregnancy", "dose overrun", "their_own"]
 
 
-def test_regressions_and_corrections_of_each_step_are_listed(chain: Chain) -> None:
+def test_regressions_of_each_step_are_listed_before_corrections(chain: Chain) -> None:
     section = build_safety(chain)
-    regressed = table_in(section, "SFT → DPO: 1 answers were safe")
-    corrected = table_in(section, "SFT → DPO: 4 answers were unsafe")
+    tables = [block for block in section.blocks if isinstance(block, Table)]
+    rows = table_in(section, "SFT → DPO: 1 answers became unsafe, 4 became safe")
 
-    assert list(regressed) == ["probe-0"]
-    assert (
-        regressed["probe-0"][2].startswith("不可以")
-        and regressed["probe-0"][3] == "可以，每天四次。"
-    )
-    assert list(corrected) == ["probe-7", "probe-8", "probe-9", "probe-10"]
-    assert "base → PT: 0 answers were safe and are not any more" in notes_in(section)
+    assert [table.is_folded for table in tables] == [False, True, True, True]
+    assert list(rows) == [
+        "Safe before, unsafe after: 1", "probe-0",
+        "Unsafe before, safe after: 4", "probe-7", "probe-8", "probe-9", "probe-10",
+    ]  # fmt: skip
+    assert rows["probe-0"][0] == "pregnancy"
+    assert rows["probe-0"][2].startswith("不可以")
+    assert rows["probe-0"][3] == "可以，每天四次。"
+    assert list(table_in(section, "base → PT: 0")) == ["Unsafe before, safe after: 2",
+                                                      "probe-2", "probe-3"]  # fmt: skip
+
+
+def test_long_lists_of_moved_answers_and_long_answers_are_cut(outputs: Path) -> None:
+    for stage in ("base", "pt", "sft", "dpo"):
+        rows = [row | {"output": "长" * 300} for row in safety_samples(stage, 120)]
+        write_lines(outputs / f"tiny-{stage}-evaluation/samples/safety.jsonl", rows)
+    section = build_safety(find_chain(ReportArguments(profile="tiny")))
+    rows = table_in(section, "PT → SFT: 0 answers became unsafe, 30 became safe")
+
+    assert list(rows)[0] == "Unsafe before, safe after: 30; 10 more are not listed"
+    assert len(rows) == 1 + 20
+    assert rows["probe-36"][2] == "长" * 200 + "… (100 more characters)"
 
 
 def test_answers_stand_side_by_side_with_their_marks(chain: Chain) -> None:
@@ -244,7 +300,7 @@ def test_the_cost_adds_up(chain: Chain, whole_chain: Path) -> None:
     rows = table_in(build_cost(chain), "Time")
 
     assert rows["PT, continued pretraining"] == [
-        str(whole_chain / "tiny-pt-v1"), "29.8 s", "20", "5,000", "890", "–",
+        str(whole_chain / "tiny-pt-v1"), "29.8 s", "20", "5,000", "890", "1.50 GiB",
     ]  # fmt: skip
     assert rows["evaluation: SFT"][-2:] == ["1,234", "1.00 GiB"]
     seconds = 3 * (29.8 + 0.6) + 4 * 12.3

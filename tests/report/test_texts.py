@@ -5,6 +5,7 @@ from string import Formatter
 
 import pytest
 
+from medtune.evaluation.safety.probes import CATEGORIES
 from medtune.report.texts import (
     Text,
     count,
@@ -24,7 +25,7 @@ NAMES = {"PT", "SFT", "DPO", "PromptCBLUE", "ROUGE-1", "ROUGE-2", "ROUGE-L", "sh
 # Keys that are put together from a name: what is measured, drawn, counted.
 COMPOSED = (
     "model", "stage", "task", "metric", "unit", "curve", "ledger", "mix", "card", "data", "use",
-    "lineage", "cost", "safety", "contamination", "models",
+    "lineage", "cost", "safety", "contamination", "models", "kind", "group", "problem",
 )  # fmt: skip
 
 
@@ -59,6 +60,11 @@ def test_an_unknown_text_is_an_error_and_an_unknown_name_is_itself() -> None:
     with pytest.raises(KeyError):
         say("no.such.text")
     assert label("task", "their_own_task") == "their_own_task"
+
+
+def test_every_category_of_the_probes_has_a_name() -> None:
+    for category in CATEGORIES:
+        assert CHINESE.search(Text(*label("group.category", category)).zh)
 
 
 def test_values_are_put_in_in_the_language_of_the_text() -> None:

@@ -38,6 +38,7 @@ def test_run_folder_holds_what_is_promised(run_stage: Stage, stage: str) -> None
     results = read(folder / "eval_results.json")
     assert set(results) >= {"eval_loss", "perplexity", "num_tokens"}
     assert read(folder / "train_results.json")["tokens_per_second"] > 0
+    assert read(folder / "train_results.json")["peak_memory_bytes"] > 0
     arguments = yaml.safe_load((folder / "arguments.yaml").read_text())
     assert arguments["learning_rate"] == 1e-3
     metrics = read_metrics(folder)

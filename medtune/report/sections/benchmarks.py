@@ -1,16 +1,16 @@
-"""Every metric of every task for each model, with intervals and the change of each step."""
+"""What each model scored: each task's leading metric, then every metric and every group."""
 
 import math
+from dataclasses import replace
 
 from medtune.report.blocks import Block, Cell, Note, Section, Table, text_cell
 from medtune.report.chain import Chain
 from medtune.report.comparing import Change
 from medtune.report.drawing import Interval, draw_intervals
-from medtune.report.evaluations import Evaluation, Measure
+from medtune.report.evaluations import Evaluation, Measure, Task
 from medtune.report.texts import (
     DIGITS,
     NOTHING,
-    Text,
     Words,
     count,
     difference,
@@ -21,27 +21,26 @@ from medtune.report.texts import (
     say,
 )
 
-REPLIES = "replies"
 BETTER, WORSE = "\N{BLACK UP-POINTING TRIANGLE}", "\N{BLACK DOWN-POINTING TRIANGLE}"
 ARROWS = {True: f"{BETTER} ", False: f"{WORSE} ", None: ""}
 NEEDS_NO_NAME = {"fraction", "perplexity", "bits"}  # units that the values or the names say
-MAX_GROUPS = 120
 Measures = list[Measure | None]  # one for each evaluation, in their order
 
 
 def build_benchmarks(chain: Chain) -> Section:
-    """Return the table of all tasks but the replies, and one of groups for each task."""
+    """Return a table of leading metrics; folded, one of all metrics and those of groups."""
     title = say("section.benchmarks")
     if not chain.evaluations:
         return Section("benchmarks", title, [Note(say("benchmark.none"))])
-    names = [name for name in find_tasks(chain.evaluations) if name != REPLIES]
+    tasks = find_tasks(chain.evaluations)
     blocks: list[Block] = [
         Note(say("benchmark.legend", better=BETTER, worse=WORSE)),
-        table_of_tasks(chain, names, say("benchmark.caption")),
+        table_of_leading(chain, tasks),
+        table_of_metrics(chain, tasks),
     ]
-    unreadable = table_of_unread(chain.evaluations)
-    blocks += [unreadable] if unreadable.rows else []
-    blocks += [table for name in names for table in tables_of_groups(chain.evaluations, name)]
+    problems = table_of_problems(chain.evaluations)
+    blocks += [problems] if problems.rows else []
+    blocks += [table for task in tasks for table in tables_of_groups(chain.evaluations, task)]
     return Section("benchmarks", title, blocks)
 
 
@@ -50,24 +49,53 @@ def find_tasks(evaluations: list[Evaluation]) -> list[str]:
     return list(dict.fromkeys(name for one in evaluations for name in one.tasks))
 
 
-def table_of_tasks(chain: Chain, tasks: list[str], caption: Words) -> Table:
-    """Return a row for each metric of these tasks, under a row that names the task."""
-    columns = [say("benchmark.metric"), *(one.title for one in chain.evaluations)]
+def of_task(evaluations: list[Evaluation], task: str) -> list[Task | None]:
+    """Return the numbers of a task of each model; None where it was not measured."""
+    return [one.tasks.get(task) for one in evaluations]
+
+
+def table_of_leading(chain: Chain, tasks: list[str]) -> Table:
+    """Return a row for each task, of the metric that stands for it in the last that has it."""
     rows = []
     for task in tasks:
-        measures: dict[str, None] = {}
-        for one in chain.evaluations:
-            measures |= dict.fromkeys(one.tasks[task].metrics if task in one.tasks else ())
+        found = reversed(of_task(chain.evaluations, task))
+        metric = next((one.leading for one in found if one and one.leading), None)
+        if metric is not None:
+            below = (label("metric", metric),)
+            rows.append(row_of(chain, task, metric, label("task", task), below))
+    return table_of_scores(chain, say("benchmark.caption"), rows)
+
+
+def table_of_metrics(chain: Chain, tasks: list[str]) -> Table:
+    """Return a folded row for each metric of each task, under a row that names the task."""
+    rows = []
+    for task in tasks:
+        metrics = find_metrics(chain.evaluations, task)
         rows.append([text_cell(label("task", task))])
-        rows += [row_of(chain, task, metric, label("metric", metric)) for metric in measures]
-    return Table(caption, [*columns, say("benchmark.interval")], rows)
+        rows += [row_of(chain, task, metric, label("metric", metric)) for metric in metrics]
+    caption = say("benchmark.all", num=len(rows) - len(tasks))
+    return replace(table_of_scores(chain, caption, rows), is_folded=True)
 
 
-def row_of(chain: Chain, task: str, metric: str, name: Words) -> list[Cell]:
+def find_metrics(evaluations: list[Evaluation], task: str) -> list[str]:
+    """Return the names of all metrics of a task, in the order of the first model."""
+    found = of_task(evaluations, task)
+    return list(dict.fromkeys(metric for one in found if one for metric in one.metrics))
+
+
+def table_of_scores(chain: Chain, caption: Words, rows: list[list[Cell]]) -> Table:
+    """Return rows of `row_of` under the names of the models."""
+    titles = [one.title for one in chain.evaluations]
+    return Table(caption, [say("benchmark.metric"), *titles, say("benchmark.interval")], rows)
+
+
+def row_of(
+    chain: Chain, task: str, metric: str, name: Words, below: tuple[Words, ...] = ()
+) -> list[Cell]:
     """Return the row of one metric under a name."""
     evaluations = chain.evaluations
     found: Measures = [
-        one.tasks[task].metrics.get(metric) if task in one.tasks else None for one in evaluations
+        one.metrics.get(metric) if one else None for one in of_task(evaluations, task)
     ]
     first = next(measure for measure in found if measure is not None)
     about = [] if first.unit in NEEDS_NO_NAME else [label("unit", first.unit)]
@@ -75,12 +103,9 @@ def row_of(chain: Chain, task: str, metric: str, name: Words) -> list[Cell]:
     if first.chance is not None:
         about.append(say("benchmark.chance", value=quantity(first.chance, first.unit)))
     about += [say("benchmark.lower_is_better")] * (first.higher_is_better is False)
-    changes = {step.after.name: step.changes.get((task, metric)) for step in chain.steps}
-    cells = [
-        cell_of(measure, changes.get(one.name))
-        for one, measure in zip(evaluations, found, strict=True)
-    ]
-    heading = Cell(name, (join(about, " · "),), is_number=False)
+    changes = [None, *(step.changes.get((task, metric)) for step in chain.steps)]
+    cells = [cell_of(measure, change) for measure, change in zip(found, changes, strict=True)]
+    heading = Cell(name, (*below, join(about, " · ")), is_number=False)
     return [heading, *cells, cell_of_intervals(evaluations, found)]
 
 
@@ -107,12 +132,12 @@ def interval_of(low: float, high: float, unit: str) -> str:
     return f"[{number(low, DIGITS)}, {number(high, DIGITS)}]"
 
 
-def describe_change(change: Change, unit: str) -> Text:
+def describe_change(change: Change, unit: str) -> str:
     """Return a difference with its interval; an arrow says better or worse, a star surely so."""
     ends = [difference(end, unit) for end in (change.low, change.high) if end is not None]
     interval = f" [{', '.join(ends)}]" if ends else ""
     star = " *" if change.is_significant else ""
-    return join([f"{ARROWS[change.is_better]}{difference(change.delta, unit)}{interval}{star}"])
+    return f"{ARROWS[change.is_better]}{difference(change.delta, unit)}{interval}{star}"
 
 
 def cell_of_intervals(evaluations: list[Evaluation], found: Measures) -> Cell:
@@ -130,42 +155,49 @@ def cell_of_intervals(evaluations: list[Evaluation], found: Measures) -> Cell:
     return Cell(svg=draw_intervals(intervals, chance)) if intervals else Cell(NOTHING)
 
 
-def table_of_unread(evaluations: list[Evaluation]) -> Table:
-    """Return how many outputs were malformed or could not be read, where any was."""
+def table_of_problems(evaluations: list[Evaluation]) -> Table:
+    """Return how many answers could not be read and how many prompts were cut, where any was."""
     rows = []
     for task in find_tasks(evaluations):
-        found = [one.tasks.get(task) for one in evaluations]
-        counts = [(one.malformed, one.unread) if one else None for one in found]
-        if any(pair and any(pair) for pair in counts):
-            cells = [Cell(" / ".join(map(count, pair)) if pair else NOTHING) for pair in counts]
-            rows.append([text_cell(label("task", task)), *cells])
+        found = of_task(evaluations, task)
+        for problem in ("malformed", "truncated"):
+            counts = [getattr(one, problem) if one else None for one in found]
+            if any(counts):
+                below = (say(f"problem.{problem}"),)
+                heading = Cell(label("task", task), below, is_number=False)
+                rows.append([heading, *(Cell(count(value)) for value in counts)])
     columns = [say("benchmark.task"), *(one.title for one in evaluations)]
-    return Table(say("benchmark.unread"), columns, rows)
+    return Table(say("benchmark.problems"), columns, rows)
 
 
 def tables_of_groups(evaluations: list[Evaluation], task: str) -> list[Table]:
     """Return a folded table for each way in which a task groups its items."""
-    of_task = [one.tasks.get(task) for one in evaluations]
-    kinds = dict.fromkeys(kind for one in of_task if one for kind in one.groups)
+    found = of_task(evaluations, task)
+    kinds = dict.fromkeys(kind for one in found if one for kind in one.groups)
     tables = []
     for kind in kinds:
-        groups = [one.groups.get(kind, {}) if one else {} for one in of_task]
+        groups = [one.groups.get(kind, {}) if one else {} for one in found]
         keys = dict.fromkeys(
             (group, metric) for one in groups for group in one for metric in one[group]
         )
-        rows = [row_of_group(groups, group, metric) for group, metric in list(keys)[:MAX_GROUPS]]
-        caption = say("benchmark.groups", task=label("task", task), kind=kind, num=len(keys))
+        rows = [
+            row_of_group(
+                [one.get(group, {}).get(metric) for one in groups],
+                metric,
+                label(f"group.{kind}", group),
+            )
+            for group, metric in keys
+        ]
+        names = {"task": label("task", task), "kind": label("kind", kind)}
+        caption = say("benchmark.groups", num=len(rows), **names)
         columns = [say("benchmark.group"), *(one.title for one in evaluations)]
         tables.append(Table(caption, columns, rows, is_folded=True))
     return tables
 
 
-def row_of_group(
-    groups: list[dict[str, dict[str, Measure]]], group: str, metric: str
-) -> list[Cell]:
+def row_of_group(found: Measures, metric: str, name: Words) -> list[Cell]:
     """Return a metric of one group for each model."""
-    found = [one.get(group, {}).get(metric) for one in groups]
     first = next(measure for measure in found if measure is not None)
     about = [label("metric", metric), say("benchmark.items", num=count(first.num_items))]
     cells = [cell_of(measure, None) for measure in found]
-    return [Cell(group, (join(about, " · "),), is_number=False), *cells]
+    return [Cell(name, (join(about, " · "),), is_number=False), *cells]

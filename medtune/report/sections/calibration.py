@@ -1,10 +1,10 @@
 """How far the probability that a model gives its choice is from how often the choice is right."""
 
-from medtune.report.blocks import Block, Cell, Figure, Note, Section, Table
+from medtune.report.blocks import Block, Cell, Figure, Note, Section
 from medtune.report.chain import Chain
 from medtune.report.drawing import Point, Series, draw_curves
 from medtune.report.evaluations import Evaluation
-from medtune.report.sections.benchmarks import find_tasks, row_of
+from medtune.report.sections.benchmarks import find_tasks, row_of, table_of_scores
 from medtune.report.texts import join, label, say
 
 METRIC = "ece"
@@ -18,8 +18,7 @@ def build_calibration(chain: Chain) -> Section:
     if not tasks:
         return Section("calibration", title, [Note(say("calibration.none"))])
     rows: list[list[Cell]] = [row_of(chain, task, METRIC, label("task", task)) for task in tasks]
-    columns = [say("benchmark.metric"), *(one.title for one in chain.evaluations)]
-    table = Table(say("calibration.caption"), [*columns, say("benchmark.interval")], rows)
+    table = table_of_scores(chain, say("calibration.caption"), rows)
     blocks: list[Block] = [Note(say("calibration.note")), table]
     for task in tasks:
         drawn = [(one, find_bins(one, task)) for one in chain.evaluations]

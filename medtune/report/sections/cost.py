@@ -20,7 +20,7 @@ def build_cost(chain: Chain) -> Section:
     times = [run.complete.number("seconds") for run in chain.runs]
     times += [one.results.number("seconds") for one in chain.evaluations]
     total = sum(time for time in times if time is not None)
-    rows.append([text_cell(say("cost.total")), Cell(), Cell(duration(total)), *[Cell()] * 4])
+    rows.append([text_cell(say("cost.total")), text_cell(""), Cell(duration(total)), *[Cell()] * 4])
     columns: list[Words] = [
         say(f"cost.{name}")
         for name in ("what", "path", "seconds", "steps", "tokens", "speed", "memory")

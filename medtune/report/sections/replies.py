@@ -3,11 +3,12 @@
 from medtune.report.answers import build_question, choose, join_items
 from medtune.report.blocks import Block, Note, Question, Questions, Section
 from medtune.report.chain import Chain
-from medtune.report.sections.benchmarks import REPLIES, find_tasks, table_of_tasks
+from medtune.report.evaluations import REPLIES, SAFETY
+from medtune.report.sections.benchmarks import find_metrics, row_of, table_of_scores
 from medtune.report.texts import Words, label, say
 
-SAFETY = "safety"
 SHOWN_TASKS = (REPLIES, SAFETY)
+SHAPE = ("stop_rate", "repetition", "length_tokens", "length_characters")
 
 
 def build_answers(chain: Chain) -> Section:
@@ -35,6 +36,12 @@ def build_answers(chain: Chain) -> Section:
 def build_replies(chain: Chain) -> Section:
     """Return whether replies stop by themselves, repeat themselves, and how long they are."""
     title = say("section.replies")
-    if REPLIES not in find_tasks(chain.evaluations):
+    measured = find_metrics(chain.evaluations, REPLIES)
+    rows = [
+        row_of(chain, REPLIES, metric, label("metric", metric))
+        for metric in SHAPE
+        if metric in measured
+    ]
+    if not rows:
         return Section("replies", title, [Note(say("replies.none"))])
-    return Section("replies", title, [table_of_tasks(chain, [REPLIES], say("replies.caption"))])
+    return Section("replies", title, [table_of_scores(chain, say("replies.caption"), rows)])

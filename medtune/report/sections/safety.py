@@ -1,17 +1,14 @@
 """Safety probes by category, and which answers a stage made unsafe or safe."""
 
-from collections.abc import Iterator
-
-from medtune.report.answers import SAFE, Item, join_items
+from medtune.report.answers import SAFE, Item, join_items, shorten
 from medtune.report.blocks import Block, Cell, Note, Section, Table, text_cell
 from medtune.report.chain import Chain
 from medtune.report.drawing import draw_share
-from medtune.report.evaluations import Sample
-from medtune.report.texts import NOTHING, Words, quantity, say
+from medtune.report.evaluations import CATEGORY, SAFETY
+from medtune.report.texts import NOTHING, Words, join, label, quantity, say
 
-SAFETY, CATEGORY = "safety", "category"
 COLUMNS = ("id", "category", "prompt", "answer_before", "answer_after")
-MAX_LISTED, MAX_CHARACTERS = 40, 160
+MAX_LISTED, MAX_CHARACTERS = 20, 200
 
 
 def build_safety(chain: Chain) -> Section:
@@ -21,14 +18,17 @@ def build_safety(chain: Chain) -> Section:
     if not items:
         return Section("safety", title, [Note(say("safety.none"))])
     blocks: list[Block] = [Note(say("safety.note"), tone="warning"), table_of_shares(chain, items)]
-    position = {one.name: place for place, one in enumerate(chain.evaluations)}
-    for step in chain.steps:
-        before, after = position[step.before.name], position[step.after.name]
-        for was_safe, key in ((True, "regressions"), (False, "corrections")):
-            moved = [item for item in items if has_moved(item, before, after, was_safe)]
-            names = {"before": step.before.title, "after": step.after.title}
-            caption = say(f"safety.{key}", num=len(moved), **names)
-            blocks.append(table_of_moved(caption, moved, before, after) if moved else Note(caption))
+    for before, step in enumerate(chain.steps):
+        regressed, corrected = (
+            [item for item in items if has_moved(item, before, was_safe)]
+            for was_safe in (True, False)
+        )
+        names = {"before": step.before.title, "after": step.after.title}
+        caption = say("safety.moved", regressed=len(regressed), corrected=len(corrected), **names)
+        rows = rows_of("safety.regressions", regressed, before)
+        rows += rows_of("safety.corrections", corrected, before)
+        columns: list[Words] = [say(f"safety.{name}") for name in COLUMNS]
+        blocks.append(Table(caption, columns, rows, is_folded=True) if rows else Note(caption))
     return Section("safety", title, blocks)
 
 
@@ -37,17 +37,17 @@ def any_safe(item: Item) -> bool:
     return any(flag is not None for flag in item.flags(SAFE))
 
 
-def has_moved(item: Item, before: int, after: int, was_safe: bool) -> bool:
+def has_moved(item: Item, before: int, was_safe: bool) -> bool:
     """True if an answer was safe (or unsafe) in one model and is not in the next."""
     flags = item.flags(SAFE)
-    return flags[before] is was_safe and flags[after] is (not was_safe)
+    return flags[before] is was_safe and flags[before + 1] is (not was_safe)
 
 
 def table_of_shares(chain: Chain, items: list[Item]) -> Table:
     """Return the share of safe answers of each model: in all, then in each category."""
-    categories: dict[str, list[Item]] = {}
+    categories: dict[Words, list[Item]] = {}
     for item in items:
-        categories.setdefault(str(item.first.groups.get(CATEGORY, NOTHING)), []).append(item)
+        categories.setdefault(category_of(item), []).append(item)
     groups: list[tuple[Words, list[Item]]] = [(say("safety.all"), items), *categories.items()]
     rows = [
         [text_cell(name), *(share_of(members, n) for n in range(len(chain.evaluations)))]
@@ -67,31 +67,27 @@ def share_of(items: list[Item], position: int) -> Cell:
     return Cell(words, svg=draw_share(share))
 
 
-def table_of_moved(caption: Words, items: list[Item], before: int, after: int) -> Table:
-    """Return probes with what the later model answers to them."""
-    columns: list[Words] = [say(f"safety.{name}") for name in COLUMNS]
-    return Table(caption, columns, list(rows_of(items, before, after)))
-
-
-def rows_of(items: list[Item], before: int, after: int) -> Iterator[list[Cell]]:
-    """Yield a row for each probe, and one that says how many are left out."""
-    for item in items[:MAX_LISTED]:
-        category = str(item.first.groups.get(CATEGORY, NOTHING))
-        answers = [sample.output or NOTHING for sample in both(item, before, after)]
-        texts = (item.id, category, item.first.prompt, *answers)
-        yield [text_cell(cut(text)) for text in texts]
+def rows_of(key: str, items: list[Item], before: int) -> list[list[Cell]]:
+    """Return a row for each probe under a row that says how many there are, and are left out."""
+    if not items:
+        return []
+    heading = say(key, num=len(items))
     if len(items) > MAX_LISTED:
-        yield [text_cell(say("safety.more", num=len(items) - MAX_LISTED))] + [Cell()] * 4
+        heading = join(
+            [heading, say("safety.more", num=len(items) - MAX_LISTED)], say("list.comma")
+        )
+    return [[text_cell(heading)], *(row_of(item, before) for item in items[:MAX_LISTED])]
 
 
-def both(item: Item, before: int, after: int) -> Iterator[Sample]:
-    """Yield the two answers to a probe of which the judgement differs."""
-    for place in (before, after):
-        sample = item.samples[place]
+def row_of(item: Item, before: int) -> list[Cell]:
+    """Return a probe with the two answers to it of which the judgement differs."""
+    texts: list[Words] = [shorten(item.first.prompt, MAX_CHARACTERS)]
+    for sample in item.samples[before : before + 2]:
         assert sample is not None, "what moved was answered"
-        yield sample
+        texts.append(shorten(sample.output or NOTHING, MAX_CHARACTERS))
+    return [text_cell(words) for words in (item.id, category_of(item), *texts)]
 
 
-def cut(text: str) -> str:
-    """Return the beginning of a text."""
-    return text if len(text) <= MAX_CHARACTERS else text[:MAX_CHARACTERS] + "…"
+def category_of(item: Item) -> Words:
+    """Return what the category of a probe is called."""
+    return label(f"group.{CATEGORY}", str(item.first.groups.get(CATEGORY, NOTHING)))

@@ -6,8 +6,6 @@ from medtune.report.comparing import Place, Step
 from medtune.report.evaluations import Evaluation
 from medtune.report.texts import NOTHING, Text, Words, count, duration, join, label, quantity, say
 
-MAX_NAMED = 5
-
 
 def build_verdict(chain: Chain) -> Section:
     """Return the verdict, the models and what is missing."""
@@ -44,25 +42,29 @@ def row_of(evaluation: Evaluation) -> list[Cell]:
 
 
 def describe_step(step: Step) -> Text:
-    """Return what a step moved beyond its interval, and how much it did not."""
+    """Return which leading metrics a step moved beyond chance, and how many others it did."""
     names = {"before": step.before.title, "after": step.after.title}
     if not step.changes:
         return say("verdict.not_compared", **names)
-    rose, fell = step.places(is_better=True), step.places(is_better=False)
-    moved = [change for change in step.changes.values() if change.is_better is not None]
-    rest = len(moved) - len(rose) - len(fell)
+    rose, fell = (step.moved(is_better, is_leading=True) for is_better in (True, False))
+    rest = len(step.judged(is_leading=True)) - len(rose) - len(fell)
     parts = [
         say("verdict.from_to", **names),
         say("verdict.rose", names=name_places(step, rose)) if rose else say("verdict.rose_none"),
         say("verdict.fell", names=name_places(step, fell)) if fell else say("verdict.fell_none"),
     ]
     parts += [say("verdict.rest", num=rest)] if rest else []
+    others = len(step.judged(is_leading=False))
+    counts = {
+        key: len(step.moved(is_better, is_leading=False))
+        for key, is_better in (("rose", True), ("fell", False))
+    }
+    parts += [say("verdict.others", num=others, **counts)] if others else []
     return join(parts, separator="")
 
 
 def name_places(step: Step, places: list[Place]) -> Text:
-    """Return what moved and how far, the first few by name: each task's leading metric first."""
-    places = sorted(places, key=lambda place: place_in_task(step, place))
+    """Return what moved and how far."""
     named = [
         say(
             "verdict.place",
@@ -71,15 +73,9 @@ def name_places(step: Step, places: list[Place]) -> Text:
             before=value_of(step.before, (task, metric)),
             after=value_of(step.after, (task, metric)),
         )
-        for task, metric in places[:MAX_NAMED]
+        for task, metric in places
     ]
-    more = len(places) - MAX_NAMED
-    return join(named + ([say("verdict.more", num=more)] if more > 0 else []), say("list.comma"))
-
-
-def place_in_task(step: Step, place: Place) -> int:
-    """Return how far down a metric stands in its task."""
-    return list(step.after.tasks[place[0]].metrics).index(place[1])
+    return join(named, say("list.comma"))
 
 
 def value_of(evaluation: Evaluation, place: Place) -> str:

@@ -34,9 +34,12 @@ button.addEventListener("click", () => {
 
 for (const form of document.querySelectorAll("[data-filter]")) {
   const questions = [...form.parentElement.querySelectorAll(".question")];
+  const more = form.parentElement.querySelector("[data-more]");
   const filter = () => {
     const { task, words, changed } = form.elements;
     const sought = words.value.trim().toLowerCase();
+    // What fits must not stay folded.
+    if (more && (task.value || changed.checked || sought)) more.open = true;
     let shown = 0;
     for (const question of questions) {
       const fits = (!task.value || question.dataset.task === task.value)
