@@ -101,14 +101,6 @@ def test_knowledge_and_safety_rise_from_stage_to_stage(
     assert summary["pt"]["safety"] < summary["sft"]["safety"] < summary["dpo"]["safety"]
 
 
-def test_report_is_written_last_and_named(checkout: Path) -> None:
-    answer = run_all(checkout)
-
-    assert "outputs/tiny-report.html" in answer.stderr.splitlines()[-1]
-    page = (checkout / "outputs" / "tiny-report.html").read_text(encoding="utf-8")
-    assert all(f"outputs/tiny-{stage}-merged" in page for stage in ("pt", "sft", "dpo"))
-
-
 def test_each_stage_started_from_the_one_before(checkout: Path) -> None:
     def lineage(name: str) -> dict:
         return json.loads((checkout / "outputs" / name / "lineage.json").read_text())["inputs"]
@@ -133,13 +125,16 @@ def test_chain_verifies_from_the_summary_to_the_base(checkout: Path) -> None:
     assert ", 0 not; " in heads[-1]
 
 
-def test_second_run_reuses_what_is_complete(checkout: Path) -> None:
+def test_second_run_reuses_what_is_complete_and_ends_with_the_report(checkout: Path) -> None:
     folders = sorted((checkout / "outputs").glob("*/COMPLETE"))
     before = [path.stat().st_mtime_ns for path in folders]
 
     answer = run_all(checkout)
 
     assert answer.returncode == 0
+    assert "outputs/tiny-report.html" in answer.stderr.splitlines()[-1]
+    page = (checkout / "outputs" / "tiny-report.html").read_text(encoding="utf-8")
+    assert all(f"outputs/tiny-{stage}-merged" in page for stage in ("pt", "sft", "dpo"))
     assert answer.stderr.count("is complete: nothing to do") == len(folders) == 10
     assert [path.stat().st_mtime_ns for path in folders] == before
 
