@@ -72,8 +72,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
     from medtune.arguments import EvaluationArguments, ModelArguments
     from medtune.evaluation.engine import run_task, summarize
+    from medtune.evaluation.loading import load_language_model, task_options
     from medtune.evaluation.results.folder import EvaluationFolder
-    from medtune.evaluation.run import load_language_model, task_options
     from medtune.evaluation.tasks.cmb_exam import CmbExam
     from medtune.models.loading import load_tokenizer
 

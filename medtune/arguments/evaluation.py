@@ -33,10 +33,10 @@ class EvaluationArguments:
     )
     hub_datasets: list[str] = field(
         default_factory=list,
-        metadata={"help": "TASK=NAME: where on the hub a benchmark's data is, if not in data_dir."},
+        metadata={"help": "TASK=NAME: take a benchmark's data from this data set of the hub."},
     )
     limit: int | None = field(
-        default=None, metadata={"help": "Only the first N items of each benchmark."}
+        default=None, metadata={"help": "N items of each benchmark, evenly spread over its data."}
     )
     num_fewshot: int = field(
         default=0, metadata={"help": "Worked examples before each question, where there are any."}

@@ -11,7 +11,7 @@ from accelerate.utils import broadcast_object_list
 from lm_eval.evaluator import evaluate
 
 from medtune.common.log import is_main_process
-from medtune.evaluation.asking.language_model import CHAT, ChatModel, messages_of
+from medtune.evaluation.asking.language_model import ChatModel, messages_of
 from medtune.evaluation.asking.responses import Responses
 from medtune.evaluation.results.folder import Counted, EvaluationFolder, to_counted
 from medtune.evaluation.results.statistics import measure
@@ -45,7 +45,9 @@ def run_task(
             done = f" after {first:,} of {len(docs):,}" if len(docs) > PORTION else ""
             model.what = name + done
             model.responses = Responses(responses)
-        samples = run_portion(build(portion), model)
+        # Each process needs an item: the last one is repeated, and left out again.
+        spare = max(0, PartialState().num_processes - len(portion))
+        samples = run_portion(build(portion + portion[-1:] * spare), model)[: len(portion)]
         if is_main_process():
             folder.append(name, samples)
             counted += [to_counted(sample) for sample in samples]
@@ -66,15 +68,16 @@ def run_portion(benchmark: Benchmark, model: lm_eval.api.model.LM) -> list[dict[
     if found is None:
         return []
     logged = sorted(found["samples"][benchmark.name], key=lambda example: example["doc_id"])
-    return [describe_sample(example) for example in logged]
+    is_chat = benchmark.options.is_chat and isinstance(model, ChatModel)
+    return [describe_sample(example, is_chat) for example in logged]
 
 
-def describe_sample(example: Mapping[str, Any]) -> dict[str, Any]:
+def describe_sample(example: Mapping[str, Any], is_chat: bool) -> dict[str, Any]:
     """Return a line of samples/<task>.jsonl from what lm-eval logged."""
     doc, sample = example["doc"], example["sample"]
     assert isinstance(sample, Sample)
-    prompt = example["arguments"][0][0]
-    is_chat = isinstance(prompt, str) and prompt.startswith(CHAT)
+    prompt, *others = example["arguments"][0]
+    is_chat = is_chat and bool(others)  # a text that is only foreseen has no prompt
     return {
         "id": doc["id"],
         "prompt": [m.to_dict() for m in messages_of(prompt)] if is_chat else prompt,

@@ -1,38 +1,33 @@
 """One evaluation from options to results: what is measured, by what, and what it says."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import lm_eval.api.model
+import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
-from transformers import PreTrainedTokenizerBase, set_seed
+from transformers import set_seed
 
-from medtune.arguments import HF, EvaluationArguments, ModelArguments
-from medtune.common.errors import ConfigError, RegressionError
+from medtune.arguments import EvaluationArguments, ModelArguments
+from medtune.common.errors import ConfigError, DataError, RegressionError
 from medtune.common.lineage import describe_data, describe_tokenizer, describe_weights
 from medtune.common.log import is_main_process, logger
 from medtune.common.memory import peak_memory_bytes
 from medtune.data.reading import SUFFIXES, find_files
-from medtune.data.rendering import ChatRenderer
-from medtune.evaluation.asking.judge import Judge
-from medtune.evaluation.asking.language_model import END_OF_TURN, ChatModel, Limits
+from medtune.evaluation.asking.language_model import ChatModel
 from medtune.evaluation.engine import Stopwatch, run_task, summarize
+from medtune.evaluation.loading import load_language_model, task_options
 from medtune.evaluation.results.comparison import compare, find_regressions
 from medtune.evaluation.results.folder import EvaluationFolder, read_results
 from medtune.evaluation.results.showing import print_comparison, print_results
-from medtune.evaluation.tasks.base import TaskOptions
 from medtune.evaluation.tasks.cmb_exam import CmbExam, read_questions
 from medtune.evaluation.tasks.table import BENCHMARKS, choose_tasks
-from medtune.models.adapters import count_parameters, load_adapter
-from medtune.models.families import family_of, stop_token_ids
-from medtune.models.loading import load_model, load_tokenizer, resolve_model
+from medtune.models.loading import load_tokenizer, resolve_model
 
-CPU_TOKENS, GPU_TOKENS = 1024, 8192  # of a batch: more of them are slower on a CPU (measured)
-LONGEST = 8192  # tokens of context where the model allows more, unless --max_length says so
 NOT_COMPARED = {
     "output_dir", "baseline", "fail_on_regression", "regression_tasks", "tokens_per_batch",
     "cache_dir", "model_name_or_path", "adapter", "data_dir", "hub_datasets", "judge_url",
@@ -44,7 +39,10 @@ def run_evaluation(model_arguments: ModelArguments, arguments: EvaluationArgumen
 
     Raises RegressionError if --fail_on_regression asks for it.
     """
+    # Without a GPU the processes of torchrun find each other only if they are told so.
+    PartialState(cpu=not torch.cuda.is_available())
     paths = choose_tasks(arguments.tasks, arguments.data_dir, arguments.hub_names())
+    check_guarded(arguments, paths)
     inputs = describe_inputs(model_arguments, arguments, paths)
     folder = EvaluationFolder(Path(arguments.output_dir), inputs)
     if arguments.baseline:
@@ -73,9 +71,7 @@ def measure_model(
     if is_main_process():
         folder.open()
     PartialState().wait_for_everyone()
-    benchmarks = {
-        name: BENCHMARKS[name].read(path)[: arguments.limit] for name, path in paths.items()
-    }
+    benchmarks = {name: read_items(name, path, arguments.limit) for name, path in paths.items()}
     set_seed(arguments.seed)
     tokenizer = load_tokenizer(model_arguments)
     model, about = load_language_model(model_arguments, arguments, tokenizer)
@@ -104,9 +100,40 @@ def measure_model(
             say_result(name, found)
     if is_main_process():
         results["seconds"] = watch.seconds
+        if isinstance(model, ChatModel) and model.seconds:
+            results["tokens_per_second"] = round(model.num_tokens / model.seconds, 1)
         results["peak_memory_bytes"] = peak_memory_bytes()
         folder.close(results)
     return results
+
+
+def check_guarded(arguments: EvaluationArguments, paths: Mapping[str, Path]) -> None:
+    """Raise ConfigError if --fail_on_regression would have nothing to look at."""
+    missing = sorted(set(arguments.regression_tasks) - set(paths))
+    if arguments.fail_on_regression and missing:
+        raise ConfigError(
+            f"--regression_tasks: expected some of what is run ({', '.join(paths)}), found "
+            f"{', '.join(missing)}."
+        )
+
+
+def read_items(name: str, path: Path, limit: int | None) -> list[dict[str, Any]]:
+    """Return the items of a benchmark, each with an id of its own; of a limit, evenly spread ones.
+
+    Files often come sorted by class: the first hundred would say little of the rest.
+    Raises DataError if there are none.
+    """
+    docs = BENCHMARKS[name].read(path)
+    if not docs:
+        raise DataError(f"{path}: expected items of {name}, found none.")
+    if limit is not None and limit < len(docs):
+        docs = [docs[number * len(docs) // limit] for number in range(limit)]
+    seen: Counter[str] = Counter()
+    for doc in docs:
+        seen[doc["id"]] += 1
+        if seen[doc["id"]] > 1:  # two files may count from 1 both
+            doc["id"] += f"#{seen[doc['id']]}"
+    return docs
 
 
 def describe_inputs(
@@ -130,86 +157,6 @@ def describe_inputs(
     }
 
 
-def load_language_model(
-    model_arguments: ModelArguments,
-    arguments: EvaluationArguments,
-    tokenizer: PreTrainedTokenizerBase,
-) -> tuple[lm_eval.api.model.LM, dict[str, Any]]:
-    """Return the model as lm-eval asks it, and what results.json says of it."""
-    about: dict[str, Any] = {
-        "path": model_arguments.model_name_or_path,
-        "adapter": arguments.adapter,
-        "num_parameters": None,
-    }
-    if arguments.backend != HF:
-        return load_backend(model_arguments, arguments), about
-    model: Any = load_model(model_arguments)
-    if arguments.adapter:
-        model = load_adapter(model, arguments.adapter)
-    model = model.eval().to(PartialState().device)
-    about["num_parameters"] = count_parameters(model)[1]
-    renderer = None
-    if arguments.apply_chat_template:
-        renderer = ChatRenderer(tokenizer, family_of(tokenizer).turn_end)
-        model.generation_config.eos_token_id = stop_token_ids(tokenizer, set())
-    on_gpu = model.device.type == "cuda"
-    tokens = arguments.tokens_per_batch or (GPU_TOKENS if on_gpu else CPU_TOKENS)
-    longest = getattr(model.config, "max_position_embeddings", LONGEST)
-    max_length = arguments.max_length or min(longest, LONGEST)
-    if max_length > longest:
-        raise ConfigError(
-            f"--max_length: expected at most the model's {longest:,} tokens, found {max_length:,}."
-        )
-    stride = arguments.stride
-    if stride is not None and stride > max_length:
-        raise ConfigError(f"--stride: expected at most --max_length {max_length}, found {stride}.")
-    limits = Limits(max_length, tokens, stride or max_length, arguments.seed)
-    return ChatModel(model, tokenizer, renderer, limits), about
-
-
-def load_backend(
-    model_arguments: ModelArguments, arguments: EvaluationArguments
-) -> lm_eval.api.model.LM:
-    """Return one of lm-eval's own models. Raises ConfigError if what it needs is missing."""
-    from lm_eval.api.registry import get_model
-
-    words = [f"pretrained={resolve_model(model_arguments.model_name_or_path)}", "seed=0"]
-    words += [arguments.backend_args] if arguments.backend_args else []
-    try:
-        return get_model(arguments.backend).create_from_arg_string(",".join(words))
-    except (ImportError, ModuleNotFoundError) as error:
-        raise ConfigError(
-            f"--backend {arguments.backend}: expected its package, found none ({error}); install "
-            "it, or leave the option out."
-        ) from error
-
-
-def task_options(
-    arguments: EvaluationArguments, model: lm_eval.api.model.LM, tokenizer: PreTrainedTokenizerBase
-) -> TaskOptions:
-    """Return how the benchmarks are asked."""
-    generation: dict[str, Any] = {"max_gen_toks": arguments.max_new_tokens}
-    if arguments.do_sample:
-        generation |= {
-            "do_sample": True, "temperature": arguments.temperature, "top_p": arguments.top_p,
-        }  # fmt: skip
-    if arguments.repetition_penalty is not None:
-        generation["repetition_penalty"] = arguments.repetition_penalty
-    is_ours = isinstance(model, ChatModel)
-    return TaskOptions(
-        is_chat=arguments.apply_chat_template,
-        num_fewshot=arguments.num_fewshot,
-        seed=arguments.seed,
-        chain_of_thought=arguments.chain_of_thought,
-        generation=generation,
-        end_of_turn=END_OF_TURN if is_ours and arguments.apply_chat_template else "",
-        count_tokens=lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"]),
-        grade=Judge(arguments.judge_url, str(arguments.judge_model))
-        if arguments.judge_url
-        else None,
-    )
-
-
 def worked_examples(name: str, path: Path, arguments: EvaluationArguments) -> list[dict[str, Any]]:
     """Return what worked examples are drawn from: example files, else the other questions.
 
@@ -221,7 +168,7 @@ def worked_examples(name: str, path: Path, arguments: EvaluationArguments) -> li
         logger.warning("%s is asked without worked examples: it has none", name)
         return []
     asked, examples = read_questions(path)
-    found = examples or asked
+    found = [doc for doc in examples or asked if BENCHMARKS[name].can_be_example(doc)]
     if len(found) <= arguments.num_fewshot:
         raise ConfigError(
             f"--num_fewshot {arguments.num_fewshot}: expected more questions in {path}, found "
@@ -234,6 +181,12 @@ def compare_with(baseline: str, arguments: EvaluationArguments) -> None:
     """Print what changed since the baseline. Raises RegressionError."""
     rows = compare(baseline, arguments.output_dir)
     print_comparison(baseline, rows)
+    missing = sorted(set(arguments.regression_tasks) - {row["task"] for row in rows})
+    if arguments.fail_on_regression and missing:
+        raise ConfigError(
+            f"--baseline {baseline}: expected an evaluation with {', '.join(missing)} in it, found "
+            "none; measure the baseline on the same benchmarks."
+        )
     regressions = find_regressions(rows, arguments.regression_tasks)
     for row in regressions:
         logger.warning("worse than %s: %s %s", baseline, row["task"], row["metric"])

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from medtune.evaluation import engine, run
 from medtune.evaluation.results.comparison import compare, find_regressions
 from medtune.evaluation.results.folder import read_samples, samples_of
 from medtune.lineage.__main__ import main as lineage
+from tests.conftest import REPO, WriteJsonl
+from tests.evaluation.conftest import exam_question
 
 FAST = ["--max_new_tokens=4", "--max_length=512"]
 
@@ -114,9 +118,9 @@ def test_folder_of_another_evaluation_is_refused(measure: Any) -> None:
         measure("one", "--tasks=preference", "--limit=1")
 
 
-def test_limit_takes_the_first_items(measure: Any) -> None:
+def test_limit_takes_items_evenly_spread(measure: Any) -> None:
     folder = measure("few", "--tasks=cmb_exam", "--limit=2")
-    assert [sample["id"] for sample in read_samples(samples_of(folder, "cmb_exam"))] == ["q0", "q1"]
+    assert [sample["id"] for sample in read_samples(samples_of(folder, "cmb_exam"))] == ["q0", "q2"]
 
 
 def test_adapter_is_measured_on_its_base(
@@ -169,7 +173,7 @@ def test_comparison_is_paired_by_item(two: tuple[Path, Path]) -> None:
     assert [row["task"] for row in find_regressions(list(rows.values()), ["preference"])] == [
         "preference"
     ]
-    assert find_regressions(list(rows.values()), ["safety", "cmb_exam"]) == []
+    assert find_regressions(list(rows.values()), ["cmb_exam"]) == []
 
 
 def test_regression_ends_with_its_own_exit_code(
@@ -185,8 +189,11 @@ def test_regression_ends_with_its_own_exit_code(
     assert error.value.exit_code == 5
     assert "worse" in capsys.readouterr().out
 
-    arguments.regression_tasks = ["safety"]
+    arguments.regression_tasks = ["cmb_exam"]
     run.compare_with(str(before), arguments)  # nothing of that kind got worse
+    arguments.regression_tasks = ["safety"]
+    with pytest.raises(ConfigError, match="expected an evaluation with safety in it"):
+        run.compare_with(str(before), arguments)
 
 
 def test_answers_to_other_prompts_are_not_compared(two: tuple[Path, Path]) -> None:
@@ -212,6 +219,76 @@ def test_damaged_samples_are_named(two: tuple[Path, Path], damage: str) -> None:
         compare(*two)
 
 
+def test_models_that_were_asked_otherwise_are_not_compared(measure: Any) -> None:
+    short = measure("short", "--tasks=replies", "--max_new_tokens=2")
+    long = measure("long", "--tasks=replies", "--max_new_tokens=3")
+    with pytest.raises(CheckpointError, match="differences in --max_new_tokens"):
+        compare(short, long)
+
+
+def test_items_are_known_by_their_place_in_the_data_not_on_the_disk(
+    measure: Any, benchmarks: Path, tmp_path: Path
+) -> None:
+    moved = shutil.copytree(benchmarks, tmp_path / "elsewhere")
+    first = measure("first", "--tasks=perplexity,preference")
+    second = measure("second", "--tasks=perplexity,preference", f"--data_dir={moved}")
+
+    assert {row["num_items"] for row in compare(first, second)} == {2}
+
+
+def test_two_items_with_one_id_stay_two(
+    measure: Any, benchmarks: Path, write_jsonl: WriteJsonl
+) -> None:
+    write_jsonl(benchmarks / "cmb_exam" / "more.jsonl", [exam_question(0, question="另一道题")])
+    samples = read_samples(samples_of(measure("twice", "--tasks=cmb_exam"), "cmb_exam"))
+
+    assert [sample["id"] for sample in samples] == ["q0", "q0#2", "q1", "q2", "q3"]
+
+
+def test_worked_examples_go_with_every_way_of_asking(measure: Any) -> None:
+    tasks = "--tasks=cmb_exam,cmb_exam_text,cmb_exam_generate,replies"
+    folder = measure("shots", tasks, "--num_fewshot=2")
+    prompts = [read_samples(samples_of(folder, f"cmb_exam{n}"))[0]["prompt"] for n in ("", "_text")]
+
+    assert [len(prompt) for prompt in prompts] == [5, 5]
+
+
+def test_model_without_a_chat_template_is_asked_in_plain_text(
+    measure: Any, small_model_folder: Path, benchmarks: Path, tmp_path: Path
+) -> None:
+    plain = Path(shutil.copytree(small_model_folder, tmp_path / "plain"))
+    (plain / "chat_template.jinja").unlink()
+    book = "\ue003以前的书。"  # a private-use sign of a scanned book is no mark of ours
+    (benchmarks / "pretrain" / "scan.txt").write_text(book, encoding="utf-8")
+    flags = [f"--model_name_or_path={plain}", "--apply_chat_template=False"]
+    with pytest.raises(MedtuneError, match="chat template"):
+        measure("refused", flags[0])
+    folder = measure("plain_text", *flags)
+
+    assert len(read_json(folder / "results.json")["tasks"]) == 10
+    assert read_samples(samples_of(folder, "perplexity"))[-1]["prompt"] == book
+
+
+def test_two_processes_give_the_numbers_of_one(
+    measure: Any, small_model_folder: Path, benchmarks: Path, tmp_path: Path
+) -> None:
+    """Also where there are fewer items than processes: a case of CMB-Clin has two questions."""
+    tasks = "--tasks=cmb_exam,cmb_clin,perplexity"
+    one = read_json(measure("one", tasks, "--limit=1") / "results.json")["tasks"]
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
+        "evaluation.py", f"--model_name_or_path={small_model_folder}", f"--data_dir={benchmarks}",
+        f"--output_dir={tmp_path / 'two'}", *FAST, tasks, "--limit=1",
+    ]  # fmt: skip
+    answer = subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=300)
+
+    assert answer.returncode == 0, answer.stderr[-2000:]
+    two = read_json(tmp_path / "two" / "results.json")["tasks"]
+    assert {task: found["metrics"] for task, found in two.items()} == {
+        task: found["metrics"] for task, found in one.items()
+    }
+
+
 # -- mistakes
 
 
@@ -221,6 +298,11 @@ def test_damaged_samples_are_named(two: tuple[Path, Path], damage: str) -> None:
         (["--tasks=exam"], "expected some of all"),
         (["--limit=0"], "--limit: expected 1 or more"),
         (["--fail_on_regression"], "expected the evaluation to compare with"),
+        (
+            ["--tasks=replies", "--baseline=x", "--fail_on_regression"],
+            "expected some of what is run",
+        ),
+        (["--max_length=64", "--max_new_tokens=64"], "expected less than the 64 tokens"),
         (["--judge_url=http://127.0.0.1:1/v1"], "go together"),
         (["--judge_url=ftp://x", "--judge_model=m"], "expected an address"),
         (["--max_length=99999"], "expected at most the model's"),

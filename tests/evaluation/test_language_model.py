@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lm_eval.api.instance import Instance
-from transformers import PreTrainedModel
+from transformers import AutoModelForCausalLM, BloomConfig, BloomForCausalLM, PreTrainedModel
 
 from medtune.data.records import Conversation, Message, Source
 from medtune.evaluation.asking import language_model
@@ -24,7 +24,9 @@ from medtune.evaluation.asking.likelihoods import (
     attention_mask,
     lay_out,
     log_likelihoods,
+    one_by_one,
     pack,
+    packs_exactly,
 )
 from medtune.evaluation.asking.responses import Responses
 from tests.evaluation.conftest import COUGH, FEVER, Ask
@@ -142,6 +144,50 @@ def test_chat_ids_are_those_of_training(chat_model: Ask) -> None:
 
     assert prompt + model.answer_ids(chat(FEVER), answer + END_OF_TURN) == trained
     assert prompt + model.answer_ids(chat(FEVER), answer) == trained[:-1]
+
+
+def test_tokens_of_an_answer_are_counted_as_they_are_scored(chat_model: Ask) -> None:
+    """The header's line break is one of them, and a control token's name is many."""
+    model = chat_model()
+    for answer in ("多喝水。", "不要写<|user|>这样的字。"):
+        asked = request("loglikelihood", chat(FEVER), answer + END_OF_TURN)
+        ((value, _),) = model.loglikelihood([asked])
+        assert value.num_tokens == len(model.answer_ids(chat(FEVER), answer + END_OF_TURN))
+    (text,) = model.loglikelihood_rolling([request("loglikelihood_rolling", "写<|user|>")])
+    assert text.num_tokens == len(model.encoder.ids("写<|user|>"))
+
+
+def test_packing_is_exact_with_attention_that_is_written_out(
+    small_model_folder: Path, small_model: PreTrainedModel
+) -> None:
+    eager = AutoModelForCausalLM.from_pretrained(small_model_folder, attn_implementation="eager")
+    item = Scored([5, 6, 7], [[8, 9, 10], [11, 12]])
+    found = log_likelihoods(eager.eval(), [item, item])
+
+    for values in found:
+        expected = [plain(small_model, item.prompt_ids, answer) for answer in item.answers]
+        assert [value for value, _ in values] == pytest.approx(expected, abs=TOLERANCE)
+
+
+def test_model_that_takes_no_mask_of_its_own_is_asked_one_by_one(
+    chat_model: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = BloomConfig(vocab_size=64, hidden_size=16, n_layer=1, n_head=2)
+    torch.manual_seed(0)
+    bloom = BloomForCausalLM(config).eval()
+    batch = [Scored([5, 6, 7], [[8, 9], [10]]), Scored([3], [[4, 5]])]
+
+    assert packs_exactly(chat_model().model) and not packs_exactly(bloom)
+    for item, values in zip(batch, one_by_one(bloom, batch), strict=True):
+        expected = [plain(bloom, item.prompt_ids, answer) for answer in item.answers]
+        assert [value for value, _ in values] == pytest.approx(expected, abs=TOLERANCE)
+
+
+def test_answer_longer_than_the_model_loses_its_end_and_is_counted(chat_model: Ask) -> None:
+    model = chat_model(max_length=16)
+    ((value, _),) = model.loglikelihood([request("loglikelihood", chat(FEVER), "休息，" * 40)])
+
+    assert (model.num_truncated, value.num_tokens) == (1, 15)
 
 
 def test_control_tokens_in_a_question_stay_text(chat_model: Ask) -> None:

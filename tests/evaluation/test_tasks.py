@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from medtune.common.errors import ConfigError, DataError
-from medtune.evaluation.asking.generated import GeneratedText
+from medtune.evaluation.asking.answers import GeneratedText, ScoredText
 from medtune.evaluation.results.statistics import measure
 from medtune.evaluation.tasks.base import SCORE, Benchmark, TaskOptions
 from medtune.evaluation.tasks.cmb_clin import CmbClin
@@ -105,6 +105,25 @@ def test_answers_come_from_a_key_file_by_id_and_the_rest_is_counted(
     assert "1 questions left out: fewer than two options" in caplog.text
 
 
+def test_several_right_letters_without_a_type_are_several_answers(
+    tmp_path: Path, write_jsonl: WriteJsonl, caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    many = {chr(65 + n): f"选项{n}" for n in range(16)}
+    rows = [
+        exam_question(3, question_type=None),
+        exam_question(3, question_type="单项选择题"),
+        exam_question(3, option=many, answer="AC"),
+    ]
+    write_jsonl(tmp_path / "device_eval.jsonl", rows)  # no words of an example file
+    monkeypatch.setattr("medtune.common.log.logger.propagate", True)
+    asked, examples = read_questions(tmp_path)
+
+    assert [doc["question_type"] for doc in asked] == ["多项选择题"] and examples == []
+    assert "several letters are the one right answer" in caplog.text
+    assert "more than 8 options to combine" in caplog.text
+
+
 def test_worked_examples_come_from_example_files_and_the_same_class(
     tmp_path: Path, write_jsonl: WriteJsonl
 ) -> None:
@@ -152,7 +171,7 @@ def test_every_answer_of_a_conversation_follows_the_real_ones(benchmarks: Path) 
 
     assert [m.content for m in task.messages(second)][1] == first["answer"] == "多喝水。"
     assert task.requests(second) == [(SCORE, (f"呼吸内科。{END}",))]
-    assert task.judge(second, [(-6.0, False)]).counts["tokens"] == len("呼吸内科。") + 1
+    assert task.judge(second, [(ScoredText.made_of(-6.0, 7), False)]).counts["tokens"] == 7
 
 
 def test_preference_counts_the_sum_and_the_mean_by_character(benchmarks: Path) -> None:
@@ -276,6 +295,14 @@ def test_wrong_names_are_refused(
         (CmbClin, {"description": "甲", "QA_pairs": [{"question": "乙"}]}, "text in 'answer'"),
         (PromptCblue, {"input": "甲", "target": "乙", "task_dataset": "STS"}, "expected a task"),
         (Replies, {"text": "甲"}, "expected text in 'question'"),
+        (Replies, '{"question": "\\ud800"}', "half of a surrogate pair"),
+        (Replies, {"question": "甲", "reference": 5}, "expected text in 'reference'"),
+        (Replies, {"question": "甲", "key_values": "乙"}, "expected a list of words"),
+        (
+            PromptCblue,
+            {"input": "甲", "target": "乙", "task_dataset": "CMeEE-V2"},
+            "expected a target in the form of CMeEE-V2",
+        ),
     ],
 )
 def test_bad_row_is_named_by_file_and_line(

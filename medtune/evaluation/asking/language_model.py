@@ -24,8 +24,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from medtune.data.encoding import PlainEncoder
 from medtune.data.records import Conversation, Message, Source
 from medtune.data.rendering import ChatRenderer
-from medtune.evaluation.asking.generated import GeneratedText
-from medtune.evaluation.asking.likelihoods import LogLikelihood, Scored, log_likelihoods, pack
+from medtune.evaluation.asking.answers import GeneratedText, ScoredText
+from medtune.evaluation.asking.likelihoods import (
+    LogLikelihood,
+    Scored,
+    log_likelihoods,
+    one_by_one,
+    pack,
+    packs_exactly,
+)
 from medtune.evaluation.asking.progress import with_progress
 from medtune.evaluation.asking.responses import Responses
 from medtune.models.generation import batch_prompts, generate_batch
@@ -67,6 +74,7 @@ class ChatModel(LM):
         self.renderer = renderer
         self.encoder = renderer.encoder if renderer else PlainEncoder(tokenizer)
         self.limits = limits
+        self.packs = packs_exactly(model)
         self.responses = Responses()
         self.what = "requests"  # for the progress line
         self.num_truncated = 0
@@ -94,13 +102,13 @@ class ChatModel(LM):
                 self.responses.add(
                     "loglikelihood",
                     [
-                        ((prompt, answer), list(value))
-                        for (prompt, answers, _), values in zip(batch, found, strict=True)
-                        for answer, value in zip(answers, values, strict=True)
+                        ((prompt, answer), [*value, len(ids)])
+                        for (prompt, answers, scored), values in zip(batch, found, strict=True)
+                        for answer, value, ids in zip(answers, values, scored.answers, strict=True)
                     ],
                 )
         known = (self.responses.find("loglikelihood", pair) for pair in arguments)
-        return [(value[0], value[1]) for value in known]
+        return [(ScoredText.made_of(value, count), greedy) for value, greedy, count in known]
 
     def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
         """Return the log-likelihood of each whole text, every token predicted once."""
@@ -113,8 +121,10 @@ class ChatModel(LM):
                 for batch in pack(windows, self.limits.per_batch)
                 for value in self._score(batch)
             ]
-            self.responses.add("rolling", [(text, sum(value[0][0] for value in found))])
-        return [self.responses.find("rolling", text) for text in texts]
+            value = sum(scores[0][0] for scores in found)
+            count = sum(len(window.answers[0]) for window in windows)
+            self.responses.add("rolling", [(text, [value, count])])
+        return [ScoredText.made_of(*self.responses.find("rolling", text)) for text in texts]
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
         """Return a reply to each prompt; the options of a request are those of `generate_batch`."""
@@ -162,8 +172,7 @@ class ChatModel(LM):
 
     def prompt_ids(self, prompt: str) -> list[int]:
         """Return the ids of a chat prompt, or of plain text after an end of text."""
-        if prompt.startswith(CHAT):
-            assert self.renderer, "a chat prompt needs a chat template"
+        if self.renderer and prompt.startswith(CHAT):
             return self.renderer.prompt_ids(messages_of(prompt))
         return [self.prefix_id, *self.encoder.ids(prompt)]
 
@@ -173,9 +182,8 @@ class ChatModel(LM):
         After chat they are those of training: a token may reach over the border of header and text.
         """
         text = answer.removesuffix(END_OF_TURN)
-        if not prompt.startswith(CHAT):
+        if not (self.renderer and prompt.startswith(CHAT)):
             return list(self.encoder.ids(text))
-        assert self.renderer, "a chat prompt needs a chat template"
         messages = (*messages_of(prompt), Message("assistant", text))
         rendered = self.renderer.conversation(Conversation(messages, NO_SOURCE))
         ids = rendered.input_ids[len(self.renderer.prompt_ids(messages[:-1])) :]
@@ -211,14 +219,20 @@ class ChatModel(LM):
             yield batch
 
     def _fit(self, prompt_ids: list[int], answers: list[list[int]]) -> Scored:
-        """Return prompt and answers, the prompt without its beginning if they are too long."""
-        room = max(1, self.limits.max_length - max(map(len, answers), default=0))
-        self.num_truncated += len(prompt_ids) > room
-        return Scored(prompt_ids[-room:], answers)
+        """Return prompt and answers; if they are too long, the prompt without its beginning.
+
+        An answer that does not fit even after one token of the prompt loses its end.
+        """
+        longest = self.limits.max_length - 1
+        cut = [ids[:longest] for ids in answers]
+        room = self.limits.max_length - max(map(len, cut))
+        self.num_truncated += len(prompt_ids) > room or cut != answers
+        return Scored(prompt_ids[-room:], cut)
 
     def _score(self, batch: list[Scored]) -> list[list[LogLikelihood]]:
         started = time.monotonic()
-        found = log_likelihoods(self.model, batch)
+        score = log_likelihoods if self.packs else one_by_one
+        found = score(self.model, batch)
         self.seconds += time.monotonic() - started
         self.num_tokens += sum(item.num_tokens for item in batch)
         return found
@@ -236,7 +250,7 @@ class ChatModel(LM):
         options = dict(pairs[0][1])
         max_new_tokens = options.pop("max_gen_toks")
         options.pop("until", None)  # lm-eval's: a reply ends where its turn does
-        room = max(1, self.limits.max_length - max_new_tokens)
+        room = self.limits.max_length - max_new_tokens
         self.num_truncated += sum(len(ids) > room for ids in prompts)
         if options.get("do_sample"):
             # Each batch by itself, so that an interrupted evaluation draws what it would have.

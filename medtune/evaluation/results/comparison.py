@@ -10,6 +10,12 @@ from medtune.evaluation.results.statistics import compare_paired
 from medtune.evaluation.tasks.table import BENCHMARKS
 
 Comparison = dict[str, Any]
+# Options that change what a model answers though the questions stay the same.
+LENGTHS = ("max_length", "stride")
+GENERATION = (
+    "max_new_tokens", "do_sample", "temperature", "top_p", "repetition_penalty", "seed",
+    "judge_model",
+)  # fmt: skip
 
 
 def compare(before: str | Path, after: str | Path) -> list[Comparison]:
@@ -18,10 +24,23 @@ def compare(before: str | Path, after: str | Path) -> list[Comparison]:
     Raises CheckpointError if one is unfinished or damaged, or if the same item has another prompt
     in the other: the numbers of two ways of asking do not compare.
     """
-    common = [
-        name for name in read_results(before)["tasks"] if name in read_results(after)["tasks"]
-    ]
+    first, second = read_results(before), read_results(after)
+    common = [name for name in first["tasks"] if name in second["tasks"]]
+    check_asked_alike(common, first["options"], second["options"], f"{before} and {after}")
     return [row for task in common for row in compare_task(task, Path(before), Path(after))]
+
+
+def check_asked_alike(
+    tasks: Sequence[str], before: Mapping[str, Any], after: Mapping[str, Any], where: str
+) -> None:
+    """Raise CheckpointError if an option that changes answers differs between two evaluations."""
+    generates = any(BENCHMARKS[task].generates for task in tasks)
+    names = [*LENGTHS, *(GENERATION if generates else ())]
+    if differing := [name for name in names if before.get(name) != after.get(name)]:
+        raise CheckpointError(
+            f"{where}: expected models that were asked alike, found differences in "
+            f"{', '.join(f'--{name}' for name in differing)}; measure both with the same options."
+        )
 
 
 def compare_task(task: str, before: Path, after: Path) -> list[Comparison]:
@@ -31,6 +50,11 @@ def compare_task(task: str, before: Path, after: Path) -> list[Comparison]:
         for folder in (before, after)
     )
     common = [name for name in first if name in second]
+    if not common:
+        raise CheckpointError(
+            f"{after}: expected items of {task} that {before} has too, found none in common; "
+            "measure both on the same data."
+        )
     for name in common:
         if first[name]["prompt"] != second[name]["prompt"]:
             raise CheckpointError(
@@ -53,8 +77,9 @@ def is_worse(row: Mapping[str, Any]) -> bool:
 
 
 def find_regressions(rows: Sequence[Comparison], tasks: Sequence[str]) -> list[Comparison]:
-    """Return the leading metric of each of these benchmarks that got worse."""
-    leading: dict[str, Comparison] = {}
-    for row in rows:
-        leading.setdefault(row["task"], row)
-    return [row for task, row in leading.items() if task in tasks and is_worse(row)]
+    """Return the guarded metrics of these benchmarks that got worse, the leading ones of each."""
+    guarded = []
+    for task in tasks:
+        own = [row for row in rows if row["task"] == task]
+        guarded += own[: BENCHMARKS[task].num_guarded]
+    return [row for row in guarded if is_worse(row)]

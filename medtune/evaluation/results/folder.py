@@ -56,7 +56,8 @@ class EvaluationFolder:
         self.path, self.inputs = path, inputs
         if path.exists() and not path.is_dir():
             raise ConfigError(f"--output_dir {path}: expected a folder, found a file.")
-        if not path.exists() or not any(path.iterdir()):
+        # What begins with a dot was being written when a process was killed.
+        if not path.exists() or all(file.name.startswith(".") for file in path.iterdir()):
             return
         if not (path / LINEAGE_FILE).exists():
             raise ConfigError(
@@ -80,8 +81,9 @@ class EvaluationFolder:
 
     def open(self) -> None:
         """Write what is known before."""
-        (self.path / SAMPLES_FOLDER).mkdir(parents=True, exist_ok=True)
-        write_lineage(self.path / LINEAGE_FILE, self.inputs, {})
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_lineage(self.path / LINEAGE_FILE, self.inputs, {})  # first: it says whose the rest is
+        (self.path / SAMPLES_FOLDER).mkdir(exist_ok=True)
 
     def responses(self, process: int) -> Path:
         """Return where a process keeps the answers of the benchmark at hand."""

@@ -29,8 +29,9 @@ def print_results(results: Mapping[str, Any]) -> None:
                 show(about["chance"], about["unit"]) if about["chance"] is not None else "",
                 f"{about['num_items']:,}" if number == 0 else "",
             )
-        if found["malformed"]:
-            table.add_row("", f"[yellow]could not be read: {found['malformed']:,}[/yellow]")
+        for text, name in (("could not be read", "malformed"), ("prompts cut", "truncated")):
+            if found[name]:
+                table.add_row("", f"[yellow]{text}: {found[name]:,}[/yellow]")
     print_wide(table)
 
 
@@ -48,7 +49,7 @@ def print_comparison(baseline: str, rows: Sequence[Mapping[str, Any]]) -> None:
         colour = {"worse": "red", "better": "green"}.get(verdict, "default")
         table.add_row(
             row["task"],
-            row["metric"],
+            f"{row['metric']} ({row['num_items']:,})",
             show(row["before"], unit),
             show(row["after"], unit),
             f"[{colour}]{show(row['delta'], unit)} {verdict}[/{colour}]",

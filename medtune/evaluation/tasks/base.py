@@ -17,7 +17,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.task import Task
 
 from medtune.data.records import Message
-from medtune.evaluation.asking.generated import GeneratedText
+from medtune.evaluation.asking.answers import GeneratedText
 from medtune.evaluation.results.statistics import Metric
 
 Doc = dict[str, Any]
@@ -69,6 +69,7 @@ class Benchmark(Task):
     name: ClassVar[str]
     folder: ClassVar[str]  # below the data folder
     generates: ClassVar[bool] = False
+    num_guarded: ClassVar[int] = 1  # leading metrics that --fail_on_regression looks at
     hub_name: ClassVar[str | None] = None
 
     def __init__(self, docs: list[Doc], options: TaskOptions, examples: Sequence[Doc] = ()) -> None:
@@ -109,6 +110,11 @@ class Benchmark(Task):
     @abstractmethod
     def metrics(cls, items: Items) -> list[Metric]:
         """Return the numbers that these counts give, the most telling one first."""
+
+    @classmethod
+    def can_be_example(cls, doc: Doc) -> bool:
+        """True if a worked example can be made of an item."""
+        return True
 
     def example_answer(self, doc: Doc) -> str:
         """Return the model answer of a worked example."""

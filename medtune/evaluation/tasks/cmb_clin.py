@@ -9,7 +9,7 @@ from medtune.data.records import Message
 from medtune.evaluation.asking.judge import ASPECTS
 from medtune.evaluation.results.statistics import Metric, mean
 from medtune.evaluation.tasks.base import Doc, Items, Request, Sample
-from medtune.evaluation.tasks.reading import object_rows, text_field
+from medtune.evaluation.tasks.reading import item_id, object_rows, text_field
 from medtune.evaluation.tasks.replies import (
     SHAPE_METRICS,
     TEXT_METRICS,
@@ -50,7 +50,7 @@ class CmbClin(Replies):
                     messages.append(Message("user", question).to_dict())
                     docs.append(
                         {
-                            "id": f"{row.get('id', source)}/{number}",
+                            "id": f"{row.get('id', item_id(source, path))}/{number}",
                             "messages": list(messages),
                             "answer": text,
                             "groups": {"question": str(number)},

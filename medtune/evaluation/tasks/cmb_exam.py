@@ -11,7 +11,9 @@ Three ways of asking, each a benchmark of its own, because their numbers do not 
 """
 
 import math
+import re
 from collections import Counter
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -27,14 +29,15 @@ from medtune.evaluation.scorers.cmb.official import official_answer
 from medtune.evaluation.scorers.cmb.prompts import build_answer, build_prompt, shown_options
 from medtune.evaluation.scorers.cmb.reading import SEVERAL_ANSWERS, read_choice
 from medtune.evaluation.tasks.base import SCORE, Benchmark, Doc, Items, Request, Sample
-from medtune.evaluation.tasks.reading import object_rows, text_field
+from medtune.evaluation.tasks.reading import item_id, object_rows, text_field
 from medtune.evaluation.tasks.replies import SHAPE_METRICS, present, shape_counts
 
 GROUPS = ("exam_type", "exam_class", "question_type")
 ONE_ANSWER = "单项选择题"
 BINS = 10  # of confidence, for the calibration
 BIN_COLUMNS = tuple(f"{kind}_{b}" for b in range(BINS) for kind in ("confidence", "hits"))
-EXAMPLES = ("val", "dev", "example", "explanation")  # in the name of a file: worked examples
+EXAMPLES = ("val", "dev", "examples", "explanation")  # words in the names of example files
+MAX_LETTERS = 8  # of several right ones: 255 combinations
 
 
 def calibration_error(sums: Floats) -> Floats:
@@ -66,7 +69,7 @@ class CmbExam(Benchmark):
 
     def messages(self, doc: Doc) -> list[Message]:
         """Return the official prompt."""
-        return [Message("user", build_prompt(doc, self.options.chain_of_thought))]
+        return [Message("user", build_prompt(doc))]
 
     def example_answer(self, doc: Doc) -> str:
         """Return the letters alone, as they are asked for here."""
@@ -142,13 +145,30 @@ class CmbExamText(CmbExam):
         """Count the option that is likeliest by character."""
         lengths = [len(text) for text in shown_options(doc).values()]
         scores = [r[0] / length for r, length in zip(responses, lengths, strict=True)]
-        return self.judge_scores(doc, scores)
+        sample = self.judge_scores(doc, scores)
+        # A mean by character is no probability, so it says nothing of how sure the model is.
+        kept = {name: sample.counts[name] for name in ("items", "correct", "chance")}
+        return replace(sample, counts=kept)
+
+    @classmethod
+    def metrics(cls, items: Items) -> list[Metric]:
+        """Return accuracy."""
+        return [ACCURACY]
+
+    @classmethod
+    def can_be_example(cls, doc: Doc) -> bool:
+        """True for questions with one right answer."""
+        return doc["question_type"] != SEVERAL_ANSWERS
 
 
 class CmbExamGenerate(CmbExam):
     """A written answer, read strictly and as the official code reads it."""
 
     name, generates = "cmb_exam_generate", True
+
+    def messages(self, doc: Doc) -> list[Message]:
+        """Return the official prompt, or the one that asks for an analysis first."""
+        return [Message("user", build_prompt(doc, self.options.chain_of_thought))]
 
     def example_answer(self, doc: Doc) -> str:
         """Return the official form of an answer."""
@@ -197,12 +217,17 @@ def read_questions(path: Path) -> tuple[list[Doc], list[Doc]]:
     key: dict[str, str] = {}
     left_out: Counter[str] = Counter()
     for file in find_files(str(path), (".json", ".jsonl", ".parquet")):
-        is_example = path.is_dir() and any(word in file.stem for word in EXAMPLES)
+        words = set(re.split(r"[^a-z]+", file.stem.lower()))
+        is_example = path.is_dir() and not words.isdisjoint(EXAMPLES)
+        if is_example:
+            logger.info("%s: worked examples", file)
         for source, row in object_rows(file):
             if "question" not in row:
                 key[str(row.get("id"))] = str(row.get("answer", ""))
                 continue
-            (examples if is_example else asked).append(question_from_row(row, source))
+            (examples if is_example else asked).append(
+                question_from_row(row, source, item_id(source, path))
+            )
     for doc in [*asked, *examples]:
         doc["answer"] = doc["answer"] or key.get(doc["id"], "")
     kept = [[doc for doc in docs if check(doc, left_out)] for docs in (asked, examples)]
@@ -215,20 +240,21 @@ def read_questions(path: Path) -> tuple[list[Doc], list[Doc]]:
     return kept[0], kept[1]
 
 
-def question_from_row(row: dict[str, Any], source: Source) -> Doc:
+def question_from_row(row: dict[str, Any], source: Source, default_id: str) -> Doc:
     """Return a question in one form. Raises DataError for one without text or options."""
     options = row.get("option") or row.get("options")
     if not isinstance(options, dict):
         raise DataError(
             f"{source}: expected 'option' with letters and texts, found {options!r}; mend the row."
         )
+    several = len(set(str(row.get("answer") or ""))) > 1
     return {
         **row,
-        "id": str(row.get("id", source)),
+        "id": str(row.get("id", default_id)),
         "question": text_field(row, "question", source),
         "option": options,
         "answer": str(row.get("answer") or ""),
-        "question_type": row.get("question_type") or ONE_ANSWER,
+        "question_type": row.get("question_type") or (SEVERAL_ANSWERS if several else ONE_ANSWER),
         "groups": {name: str(row.get(name) or "-") for name in GROUPS},
     }
 
@@ -242,6 +268,10 @@ def check(doc: Doc, left_out: Counter[str]) -> bool:
         left_out["fewer than two options with text"] += 1
     elif not set(doc["answer"]) <= set(options):
         left_out["the answer is none of the options with text"] += 1
+    elif doc["question_type"] != SEVERAL_ANSWERS and len(doc["answer"]) > 1:
+        left_out["several letters are the one right answer"] += 1
+    elif doc["question_type"] == SEVERAL_ANSWERS and len(options) > MAX_LETTERS:
+        left_out[f"more than {MAX_LETTERS} options to combine"] += 1
     else:
         return True
     return False

@@ -7,6 +7,7 @@ from medtune.data.reading import read_all, read_preference_file
 from medtune.data.records import Message
 from medtune.evaluation.results.statistics import Metric, mean
 from medtune.evaluation.tasks.base import SCORE, Benchmark, Doc, Items, Request, Sample
+from medtune.evaluation.tasks.reading import item_id
 
 
 class Preference(Benchmark):
@@ -22,7 +23,7 @@ class Preference(Benchmark):
         """Return the pairs of a folder; each file is a group."""
         return [
             {
-                "id": str(record.source),
+                "id": item_id(record.source, path),
                 "messages": [message.to_dict() for message in record.prompt],
                 "chosen": record.chosen,
                 "rejected": record.rejected,

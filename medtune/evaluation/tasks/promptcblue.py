@@ -21,7 +21,7 @@ from medtune.evaluation.scorers.promptcblue.tasks import (
     parse,
 )
 from medtune.evaluation.tasks.base import Benchmark, Doc, Items, Request, Sample
-from medtune.evaluation.tasks.reading import object_rows, text_field
+from medtune.evaluation.tasks.reading import item_id, object_rows, text_field
 from medtune.evaluation.tasks.replies import SHAPE_METRICS, present, shape_counts
 
 
@@ -55,11 +55,12 @@ class PromptCblue(Benchmark):
                     continue
                 docs.append(
                     {
-                        "id": f"{task}/{row.get('sample_id', source)}",
+                        "id": f"{task}/{row.get('sample_id', item_id(source, path))}",
                         "question": text_field(row, "input", source),
                         "answer": text_field(row, "target", source),
                         "answer_choices": listed_choices(row.get("answer_choices")),
                         "task": task,
+                        "source": str(source),
                         "groups": {"task": task},
                     }
                 )
@@ -68,7 +69,15 @@ class PromptCblue(Benchmark):
         if not docs:
             raise DataError(f"{path}: expected rows with 'input' and 'target', found none.")
         generation = generation_of(doc["task"] for doc in docs)
-        return [{**doc, "generation": generation} for doc in docs]
+        for doc in docs:
+            found = parse(doc["task"], doc, doc["answer"], generation)
+            if found.malformed:
+                raise DataError(
+                    f"{doc['source']}: expected a target in the form of {doc['task']}, found "
+                    f"another: {found.malformed}; mend the row."
+                )
+            doc |= {"generation": generation, "gold": found.answer}
+        return docs
 
     def messages(self, doc: Doc) -> list[Message]:
         """Return the row's input."""
@@ -84,9 +93,8 @@ class PromptCblue(Benchmark):
         counted = {**shape_counts(reply)}
         parsed = {}
         for mode in MODES:
-            gold = parse(task, doc, doc["answer"], doc["generation"]).answer
             parsed[mode] = parse(task, doc, str(reply), doc["generation"], mode)
-            found = counts(task, gold, parsed[mode].answer, mode)
+            found = counts(task, doc["gold"], parsed[mode].answer, mode)
             counted |= {column_name(mode, task, name): value for name, value in found.items()}
         answer = parsed[STRICT]
         malformed = answer.malformed or "; ".join(answer.unread) or None

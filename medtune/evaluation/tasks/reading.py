@@ -26,4 +26,17 @@ def text_field(row: dict[str, Any], name: str, source: Source) -> str:
     value = row.get(name)
     if not isinstance(value, str) or not value.strip():
         raise DataError(f"{source}: expected text in {name!r}, found {value!r}; mend the row.")
+    if any("\ud800" <= sign <= "\udfff" for sign in value):
+        raise DataError(
+            f"{source}: expected text in {name!r}, found half of a surrogate pair in it; mend it."
+        )
     return value
+
+
+def item_id(source: Source, path: Path) -> str:
+    """Return what an item without an id is known by: its place below the benchmark's folder.
+
+    The same in every checkout, so that evaluations of two of them compare.
+    """
+    file = Path(source.path)
+    return f"{file.relative_to(path) if path.is_dir() else file.name}:{source.line}"

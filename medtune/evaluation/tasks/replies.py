@@ -4,12 +4,13 @@ how close they come to the reference answers."""
 from pathlib import Path
 from typing import Any
 
+from medtune.common.errors import DataError
 from medtune.data.reading import find_files
 from medtune.data.records import Message
 from medtune.evaluation.results.statistics import Metric, mean
 from medtune.evaluation.scorers.rouge_bleu import METRIC_NAMES, score_pair
 from medtune.evaluation.tasks.base import Benchmark, Doc, Items, Request, Sample, reply_counts
-from medtune.evaluation.tasks.reading import object_rows, text_field
+from medtune.evaluation.tasks.reading import item_id, object_rows, text_field
 from medtune.evaluation.tasks.texts import read_turns
 
 REPEATED_CHARACTERS = 8  # a run of so many that occurred before in the reply is a repetition
@@ -62,12 +63,18 @@ class Replies(Benchmark):
         docs = []
         for file in find_files(str(path), (".jsonl", ".json")):
             for source, row in object_rows(file):
+                key_values = row.get("key_values") or []
+                if not isinstance(key_values, list):
+                    raise DataError(
+                        f"{source}: expected a list of words in 'key_values', found {key_values!r}."
+                    )
+                has_reference = row.get("reference") not in (None, "")
                 docs.append(
                     {
-                        "id": str(row.get("id", source)),
+                        "id": str(row.get("id", item_id(source, path))),
                         "question": text_field(row, "question", source),
-                        "answer": row.get("reference", ""),
-                        "key_values": list(row.get("key_values", [])),
+                        "answer": text_field(row, "reference", source) if has_reference else "",
+                        "key_values": [str(value) for value in key_values],
                         "groups": {},
                     }
                 )
@@ -88,7 +95,7 @@ class Replies(Benchmark):
         if doc["answer"]:
             counts |= text_counts(reply, doc["answer"])
         if key_values := doc.get("key_values"):
-            num_named = sum(str(value) in reply for value in key_values)
+            num_named = sum(value in reply for value in key_values)
             counts |= {"asked": 1.0, "recalled": num_named / len(key_values)}
         malformed = None if reply.strip() else "empty"
         return Sample(str(reply), None, doc["answer"] or None, counts, malformed)

@@ -25,6 +25,7 @@ class Safety(Benchmark):
     """
 
     name, folder, generates = "safety", "safety", True
+    num_guarded = 2  # a model that writes no safe answer at all can still lose the sense for one
 
     @classmethod
     def read(cls, path: Path) -> list[Doc]:

@@ -13,8 +13,10 @@ import numpy as np
 
 from medtune.data.reading import read_all, read_conversation_file, read_text_file
 from medtune.data.records import Message
+from medtune.evaluation.asking.answers import ScoredText
 from medtune.evaluation.results.statistics import Floats, Metric, ratio
 from medtune.evaluation.tasks.base import ROLL, SCORE, Benchmark, Doc, Items, Request, Sample
+from medtune.evaluation.tasks.reading import item_id
 
 
 def exp_ratio(sums: Floats) -> Floats:
@@ -40,18 +42,33 @@ LIKELIHOOD_METRICS = [
 ]
 
 
-def likelihood_counts(text: str, log_likelihood: float, num_tokens: int) -> dict[str, float]:
-    """Return what a text counts: -log p in nats, and its size in tokens, characters and bytes."""
-    return {
-        "items": 1.0,
-        "nats": -log_likelihood,
-        "tokens": float(num_tokens),
-        "characters": float(len(text)),
-        "bytes": float(len(text.encode("utf-8", errors="surrogatepass"))),
-    }
+class Likelihood(Benchmark):
+    """What the two benchmarks of this module count."""
+
+    def likelihood_counts(self, text: str, log_likelihood: float) -> dict[str, float]:
+        """Return what a text counts: -log p in nats, and its size.
+
+        Its tokens are those that the sum is over; a model that does not say gets them counted.
+        """
+        if isinstance(log_likelihood, ScoredText):
+            tokens = log_likelihood.num_tokens
+        else:
+            tokens = self.options.count_tokens(text)
+        return {
+            "items": 1.0,
+            "nats": -log_likelihood,
+            "tokens": float(tokens),
+            "characters": float(len(text)),
+            "bytes": float(len(text.encode("utf-8", errors="surrogatepass"))),
+        }
+
+    @classmethod
+    def metrics(cls, items: Items) -> list[Metric]:
+        """Return the perplexities."""
+        return LIKELIHOOD_METRICS
 
 
-class Perplexity(Benchmark):
+class Perplexity(Likelihood):
     """Running text, document by document, each after an end of text as in pretraining.
 
     A document longer than the window is cut, see ChatModel.stride.
@@ -63,7 +80,10 @@ class Perplexity(Benchmark):
     def read(cls, path: Path) -> list[Doc]:
         """Return the documents of a folder."""
         records = read_all(str(path), read_text_file)
-        return [{"id": str(record.source), "text": record.text, "groups": {}} for record in records]
+        return [
+            {"id": item_id(record.source, path), "text": record.text, "groups": {}}
+            for record in records
+        ]
 
     def messages(self, doc: Doc) -> list[Message]:
         """Return no prompt."""
@@ -79,17 +99,11 @@ class Perplexity(Benchmark):
 
     def judge(self, doc: Doc, responses: list[Any]) -> Sample:
         """Count the text."""
-        tokens = self.options.count_tokens(doc["text"])
-        counts = likelihood_counts(doc["text"], responses[0], tokens)
+        counts = self.likelihood_counts(doc["text"], responses[0])
         return Sample(None, None, None, counts)
 
-    @classmethod
-    def metrics(cls, items: Items) -> list[Metric]:
-        """Return the perplexities."""
-        return LIKELIHOOD_METRICS
 
-
-class AnswerPerplexity(Benchmark):
+class AnswerPerplexity(Likelihood):
     """The doctors' answers in conversations, each after the real conversation before it."""
 
     name, folder = "answer_perplexity", "finetune"
@@ -108,15 +122,9 @@ class AnswerPerplexity(Benchmark):
         return [(SCORE, (doc["answer"] + self.options.end_of_turn,))]
 
     def judge(self, doc: Doc, responses: list[Any]) -> Sample:
-        """Count the answer; its end is one token."""
-        tokens = self.options.count_tokens(doc["answer"]) + bool(self.options.end_of_turn)
-        counts = likelihood_counts(doc["answer"], responses[0][0], tokens)
+        """Count the answer, with its end."""
+        counts = self.likelihood_counts(doc["answer"], responses[0][0])
         return Sample(None, None, doc["answer"], counts)
-
-    @classmethod
-    def metrics(cls, items: Items) -> list[Metric]:
-        """Return the perplexities."""
-        return LIKELIHOOD_METRICS
 
 
 def read_turns(path: Path, all_turns: bool) -> list[Doc]:
@@ -128,7 +136,7 @@ def read_turns(path: Path, all_turns: bool) -> list[Doc]:
         for number in numbers if all_turns else numbers[-1:]:
             docs.append(
                 {
-                    "id": f"{record.source}/{number}",
+                    "id": f"{item_id(record.source, path)}/{number}",
                     "messages": [message.to_dict() for message in messages[:number]],
                     "answer": messages[number].content,
                     "groups": {},
