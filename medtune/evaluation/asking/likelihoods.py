@@ -54,7 +54,7 @@ def log_likelihoods(model: PreTrainedModel, batch: list[Scored]) -> list[list[Lo
     predicting, targets = predictions(batch)
     kept, place = torch.unique(torch.tensor(predicting), return_inverse=True)
     inputs = {"input_ids": torch.tensor([ids], device=device)}
-    if len(batch) > 1 or any(branches):
+    if len(batch) > 1 or len(batch[0].answers) > 1:
         inputs["position_ids"] = torch.tensor([positions], device=device)
         visible = attention_mask(owners, branches).to(device)
         # As numbers to add: attention that is written out adds a mask of bools as 0 and 1.
