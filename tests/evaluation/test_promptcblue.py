@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from medtune.common.errors import ConfigError, DataError
+from medtune.data.records import Source
 from medtune.evaluation.scorers.promptcblue import (
     HEAD,
     MAY_2023,
@@ -422,7 +423,7 @@ def test_rows_that_cannot_be_used_are_counted() -> None:
     scores = score_rows(gold, [*rows, {"sample_id": "1", "answer": ["不是"]}])
     # The ids of two tasks may be equal: the row of the one is no prediction for the other.
 
-    assert scores["unused_predictions"] == 5
+    assert (scores["unused_predictions"], scores["duplicate_ids"]) == (5, 1)
     assert (scores["missing"], scores["malformed"]) == (1, 1)
     assert scores["CHIP-STS"]["recall"] == 0.5
 
@@ -431,7 +432,7 @@ def test_rows_that_cannot_be_used_are_counted() -> None:
     ("row", "message"),
     [
         ("text", "gold.jsonl:2: expected an object, found str"),
-        (row_of("CHIP-STS"), "gold.jsonl:2: sample_id '0' of CHIP-STS was seen in line 1"),
+        (row_of("CHIP-STS"), "gold.jsonl:2: sample_id '0' of CHIP-STS was seen in gold.jsonl:1,"),
         (row_of("CHIP-STS") | {"task_dataset": "STS"}, "gold.jsonl:2: task_dataset: expected"),
         (row_of("CHIP-STS", sample_id=None), "gold.jsonl:2: sample_id: expected a text"),  # type: ignore[arg-type]
         (row_of("KUAKE-IR") | {"target": 3}, "gold.jsonl:2: target: expected a text, found 3"),
@@ -443,7 +444,11 @@ def test_rows_that_cannot_be_used_are_counted() -> None:
 )
 def test_a_gold_row_that_cannot_be_used_is_refused_by_line(row: Any, message: str) -> None:
     with pytest.raises(DataError) as error:
-        score_rows([row_of("CHIP-STS"), row], [], gold_name="gold.jsonl")
+        score_rows(
+            [row_of("CHIP-STS"), row],
+            [],
+            sources=[Source("gold.jsonl", 1), Source("gold.jsonl", 2)],
+        )
 
     assert str(error.value).startswith(message)
 
@@ -455,3 +460,15 @@ def test_no_gold_rows_and_unknown_options_are_refused() -> None:
         score_rows([row_of("CHIP-STS")], [], "loose")
     with pytest.raises(ConfigError, match="generation: expected one of head, 2023-05"):
         score_rows([row_of("CHIP-STS")], [], generation="2024")
+
+
+def test_ids_are_told_apart_by_task_when_duplicates_are_counted() -> None:
+    gold = [row_of("CHIP-STS"), row_of("KUAKE-IR")]
+    unnamed = {"sample_id": "0", "prediction": "不同"}
+    unknown = {"sample_id": "9"}
+    rows = [*gold, gold[1], unnamed, unnamed, unknown, unknown]
+    scores = score_rows(gold, rows)
+
+    assert (scores["unused_predictions"], scores["duplicate_ids"]) == (5, 3)
+    # Rows that name no task serve every sample of their id, and the first of them counts.
+    assert score_rows(gold, [unnamed, unnamed])["duplicate_ids"] == 1

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from medtune.evaluation.scorers.overlap import rouge_f
 from medtune.evaluation.scorers.promptcblue import (
     GENERATIONS,
     MODES,
@@ -17,7 +18,7 @@ from medtune.evaluation.scorers.promptcblue import (
     parse,
     score_rows,
 )
-from medtune.evaluation.scorers.promptcblue.rouge import basic_tokens, rouge_f
+from medtune.evaluation.scorers.promptcblue.tokens import basic_tokens
 from tests.evaluation.promptcblue_cases import CASES, row_of
 
 MARKS = "，；：。\n“”\"'[](){}=-,;:CDX1é́ \u3000\x00\ud800"

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from medtune.evaluation.scorers.overlap import longest_common_subsequence, smoothed_f
 from medtune.evaluation.scorers.rouge_bleu import (
     METRIC_NAMES,
     UNSCORED,
     bleu_4,
-    longest_common_subsequence,
     mean_scores,
     rouge_tokens,
     score_pair,
@@ -128,6 +128,12 @@ def test_common_subsequence_is_the_longest(one: str, other: str) -> None:
             table[n, m] = max(longer, table[n - 1, m], table[n, m - 1])
 
     assert longest_common_subsequence(one, other) == table[len(one), len(other)]
+
+
+def test_f_of_rouge_is_smoothed_and_0_without_tokens() -> None:
+    assert smoothed_f(3, 3, 3) == 2 / (2 + 1e-8) < 1
+    assert smoothed_f(1, 2, 4) == 2 * (1 / 2 * 1 / 4) / (1 / 2 + 1 / 4 + 1e-8)
+    assert smoothed_f(0, 0, 4) == smoothed_f(0, 4, 0) == smoothed_f(0, 0, 0) == 0
 
 
 def test_texts_of_20000_characters_take_no_time() -> None:

@@ -124,8 +124,8 @@ def test_rows_are_joined_by_id_and_the_rest_is_counted(scored: Scored) -> None:
         {"id": "2", "model_answer": "AC"},
         {"id": 9, "model_answer": "A"},
         "{broken",
-        {"id": 1, "model_answer": "A"},
         {"id": 1, "model_answer": "B"},
+        {"id": 1, "model_answer": "A"},
     ]
     result = scored("cmb_exam", KEY_ROWS, predictions)
 
@@ -135,6 +135,39 @@ def test_rows_are_joined_by_id_and_the_rest_is_counted(scored: Scored) -> None:
     counts = {name: result[name] for name in ("missing", "malformed", "unknown_ids", "unread")}
     assert counts == {"missing": 1, "malformed": 1, "unknown_ids": 1, "unread": 1}
     assert result["duplicate_ids"] == 1
+
+
+PROMPTCBLUE_ROW = {
+    "sample_id": "1",
+    "task_dataset": "CHIP-STS",
+    "target": "是的",
+    "answer_choices": ["是的", "不是"],
+}
+
+
+@pytest.mark.parametrize(
+    ("task", "gold", "answers", "expected"),
+    [
+        ("cmb_exam", KEY_ROWS[0], [{"model_answer": text} for text in "BAA"], {"accuracy": 1}),
+        (
+            "rouge_bleu",
+            {"id": 1, "labels": "水"},
+            [{"text": t} for t in "水火火"],
+            {"rouge-1": 100},
+        ),
+        ("promptcblue", PROMPTCBLUE_ROW, [{"target": "是的"}, {}, {}], {"Overall": 1}),
+        ("perplexity_logits", {"id": 1}, [{"logits": LOGITS}, {}, {}], {"perplexity": 2}),
+        ("perplexity_logits", {"name": "1"}, [{"logits": LOGITS}, {}, {}], {"perplexity": 2}),
+    ],
+)
+def test_of_several_predictions_with_one_id_the_first_counts(
+    scored: Scored, task: str, gold: Any, answers: list[Any], expected: dict[str, float]
+) -> None:
+    name = {key: gold[key] for key in ("id", "sample_id", "name") if key in gold}
+    result = scored(task, [{"labels": LABELS, **gold}], [{**name, **answer} for answer in answers])
+
+    assert {key: result[key] for key in expected} == pytest.approx(expected, abs=1e-5)
+    assert (result["duplicate_ids"], result["missing"]) == (2, 0)
 
 
 def test_rows_without_ids_are_joined_by_line_and_a_broken_one_keeps_its_place(
@@ -255,6 +288,40 @@ def test_bad_gold_is_refused_with_its_line(
     assert not (scored.folder / "scores.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("task", "bad"),
+    [
+        ("promptcblue", {**PROMPTCBLUE_ROW, "target": 3}),
+        ("promptcblue", {**PROMPTCBLUE_ROW, "task_dataset": "STS"}),
+        ("promptcblue", {"sample_id": 1}),
+        ("cmb_exam", {"id": 1}),
+        ("rouge_bleu", {"labels": None}),
+        ("perplexity_logits", {"labels": "x"}),
+    ],
+)
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_bad_gold_is_named_with_its_line_after_blank_ones(
+    tmp_path: Path, task: str, bad: dict[str, Any], is_alone: bool
+) -> None:
+    good = {"cmb_exam": KEY_ROWS[1], "promptcblue": {**PROMPTCBLUE_ROW, "sample_id": "2"}}
+    rows = [bad] if is_alone else [good.get(task, {"labels": LABELS}), bad]
+    gold = tmp_path / "gold.jsonl"
+    gold.write_text("\n \n" + "\n\n".join(map(json.dumps, rows)), encoding="utf-8")
+    with pytest.raises(DataError) as error:
+        score(task, gold, gold)
+
+    line = 3 if is_alone or task == "rouge_bleu" else 5
+    assert str(error.value).startswith(f"{gold}:{line}: ")
+
+
+def test_a_repeated_gold_row_of_promptcblue_is_named_with_both_lines(tmp_path: Path) -> None:
+    gold = tmp_path / "gold.jsonl"
+    line = json.dumps(PROMPTCBLUE_ROW)
+    gold.write_text(f"\n{line}\n\n{line}\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"gold.jsonl:4: sample_id '1' .* in \S*gold.jsonl:2,"):
+        score("promptcblue", gold, gold)
+
+
 def test_gold_of_bytes_that_are_no_text_is_refused(tmp_path: Path) -> None:
     gold = tmp_path / "gold.jsonl"
     gold.write_bytes('{"answer": "好"}\n'.encode() * 3 + b'{"answer": "\xff"}\n')
@@ -317,10 +384,11 @@ FILES = st.one_of(
     st.lists(JSON_VALUES, max_size=4).map(lambda rows: json.dumps(rows).encode()),
     st.text(alphabet='[]{}",:1aAB\n\\', max_size=30).map(str.encode),
 )
-GOLD = {
+GOLD: dict[str, list[Any]] = {
     "cmb_exam": KEY_ROWS,
     "rouge_bleu": [{"labels": "多喝水"}, {"labels": "休息"}],
     "perplexity_logits": [{"name": "a", "labels": LABELS}, {"name": "b", "labels": LABELS[0]}],
+    "promptcblue": [PROMPTCBLUE_ROW],
 }
 
 
@@ -335,7 +403,9 @@ def test_predictions_of_any_kind_never_abort(
     predictions = tmp_path / "predictions.jsonl"
     predictions.write_bytes(content)
 
-    assert {"missing", "malformed", "unknown_ids"} <= set(score(task, gold, predictions, mode))
+    result = score(task, gold, predictions, mode)
+    assert {"missing", "malformed", "duplicate_ids"} <= set(result)
+    assert {"unknown_ids", "unused_predictions"} & set(result)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -351,14 +421,4 @@ def test_gold_of_any_kind_is_scored_or_refused(tmp_path: Path, content: bytes, t
 
 
 def test_promptcblue_goes_to_its_own_scorer(scored: Scored) -> None:
-    pytest.importorskip("medtune.evaluation.scorers.promptcblue", reason="its scorer is not there")
-    row = {
-        "sample_id": "1",
-        "task_dataset": "CHIP-STS",
-        "task_type": "cls",
-        "input": "",
-        "target": "是的",
-        "answer_choices": ["是的", "不是"],
-    }
-
-    assert isinstance(scored("promptcblue", [row], [row]), dict)
+    assert scored("promptcblue", [PROMPTCBLUE_ROW], [PROMPTCBLUE_ROW])["Overall"] == 1

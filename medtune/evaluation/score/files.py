@@ -95,7 +95,10 @@ def _numbered_rows(path: Path, option: str, is_strict: bool) -> list[tuple[int, 
         text = content.decode(errors="replace")
     whole = parse_json(text)
     if not isinstance(whole, MalformedRow):
-        return list(enumerate(rows_of_whole(whole), start=1))
+        rows = rows_of_whole(whole)
+        is_row = len(rows) == 1 and rows[0] is whole
+        num_blank = text[: len(text) - len(text.lstrip())].count("\n")
+        return list(enumerate(rows, start=1 + num_blank * is_row))
     if is_strict and text.lstrip().startswith("["):
         return [(1, whole)]  # a broken array: its message names line and character
     lines = enumerate(text.split("\n"), start=1)
@@ -133,7 +136,7 @@ def id_of(value: Any, fields: Sequence[str] = ID_FIELDS) -> str | None:
 def join(gold: Sequence[GoldRow], predictions: Sequence[Any]) -> Joined:
     """Put each prediction beside its gold row: by id where both have ids, else by line order.
 
-    Of several predictions with one id the last counts.   Raises DataError where two gold rows have
+    Of several predictions with one id the first counts.   Raises DataError where two gold rows have
     one id, or some have an id and some have none.
     """
     ids = [id_of(row.row) for row in gold]
@@ -141,15 +144,24 @@ def join(gold: Sequence[GoldRow], predictions: Sequence[Any]) -> Joined:
     check_ids(gold, ids)
     if ids[0] is None or not any(own_ids):
         return join_by_order(gold, predictions)
-    by_id = {name: value for name, value in zip(own_ids, predictions, strict=True) if name}
-    repeated = Counter(name for name in own_ids if name)
+    by_id = first_by_name(own_ids, predictions)
+    repeated = Counter(name for name in own_ids if name is not None)
     counts = {
         "missing": sum(name not in by_id for name in ids),
         "malformed": sum(name is None for name in own_ids),
         "unknown_ids": len(set(by_id) - set(ids)),
         "duplicate_ids": sum(number - 1 for number in repeated.values()),
     }
-    return Joined([by_id.get(name or "") for name in ids], counts)
+    return Joined([by_id.get(name) for name in ids], counts)
+
+
+def first_by_name(names: Sequence[str | None], values: Sequence[Any]) -> dict[str | None, Any]:
+    """Return the first value of each name; values without a name are left out."""
+    found: dict[str | None, Any] = {}
+    for name, value in zip(names, values, strict=True):
+        if name is not None:
+            found.setdefault(name, value)
+    return found
 
 
 def join_by_order(gold: Sequence[GoldRow], predictions: Sequence[Any]) -> Joined:

@@ -4,7 +4,14 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from medtune.data.formats.checks import MalformedRow
-from medtune.evaluation.score.files import GoldRow, Joined, id_of, join, join_by_order
+from medtune.evaluation.score.files import (
+    GoldRow,
+    Joined,
+    first_by_name,
+    id_of,
+    join,
+    join_by_order,
+)
 from medtune.evaluation.scorers.perplexity import (
     IGNORE_INDEX,
     SequenceLoss,
@@ -63,7 +70,7 @@ def join_cases(gold: Sequence[GoldRow], predictions: Sequence[Any]) -> Joined:
     own = [id_of(value, ("name",)) for value in predictions]
     if None in names or None in own or len(set(names)) < len(names) or set(own) - set(names):
         return join_by_order(gold, predictions)
-    by_name = dict(zip(own, predictions, strict=True))
+    by_name = first_by_name(own, predictions)
     duplicates = len(own) - len(by_name)
     missing = len(names) - len(by_name)
     counts = {"missing": missing, "malformed": 0, "unknown_ids": 0, "duplicate_ids": duplicates}

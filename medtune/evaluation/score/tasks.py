@@ -202,11 +202,12 @@ def predicted_text(value: Any) -> str | None:
 
 
 def score_promptcblue(gold: Sequence[GoldRow], predictions: Sequence[Any], mode: str) -> dict:
-    """Return the scores of PromptCBLUE's 18 tasks."""
+    """Return the scores of PromptCBLUE's 18 tasks. Raises DataError for a bad gold row."""
     from medtune.evaluation.scorers.promptcblue import score_rows
 
     values = [None if isinstance(value, MalformedRow) else value for value in predictions]
-    return score_rows([row.row for row in gold], values, mode, generation=None)
+    rows = [row.row for row in gold]
+    return score_rows(rows, values, mode, sources=[row.source for row in gold])
 
 
 Scorer = Callable[[Sequence[GoldRow], Sequence[Any], str], dict]

@@ -11,13 +11,13 @@ Source: compute_metrics of ChatGLM2-6B ptuning/main.py and of GLM-4 finetune_dem
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from medtune.data.privacy.dictionary import dictionary
+from medtune.evaluation.scorers.overlap import n_grams, rouge_f
 
 BLEU_ORDERS = (1, 2, 3, 4)
-TINY = 1e-8  # keeps F of two zeros from dividing by zero, as rouge_chinese does
 DECIMALS = 4
 
 # Where rouge_chinese begins a new line; what follows the sign must not be a closing quote.
@@ -95,13 +95,8 @@ def score_rouge(words: Sequence[str], reference_words: Sequence[str]) -> TextSco
     tokens, reference = rouge_tokens(words), rouge_tokens(reference_words)
     if not tokens or not reference:
         return UNSCORED
-    overlap = longest_common_subsequence(tokens, reference)
-    return TextScores(
-        100 * rouge_n(tokens, reference, 1),
-        100 * rouge_n(tokens, reference, 2),
-        100 * f_score(overlap, len(tokens), len(reference)),
-        0.0,
-    )
+    rouge_1, rouge_2, rouge_l = rouge_f(tokens, reference)
+    return TextScores(100 * rouge_1, 100 * rouge_2, 100 * rouge_l, bleu_4=0.0)
 
 
 def words_of(text: str) -> list[str]:
@@ -119,39 +114,6 @@ def rouge_tokens(words: Sequence[str]) -> list[str]:
         text = pattern.sub(replacement, text)
     lines = (line for line in text.rstrip().split("\n") if line)
     return [token for line in lines for token in line.split() or [""]]
-
-
-def f_score(overlap: int, predicted: int, reference: int) -> float:
-    """Return F of precision overlap/predicted and recall overlap/reference; x/0 counts as 0."""
-    precision = overlap / predicted if predicted else 0.0
-    recall = overlap / reference if reference else 0.0
-    return 2.0 * ((precision * recall) / (precision + recall + TINY))
-
-
-def n_grams(tokens: Sequence[str], order: int) -> Iterator[tuple[str, ...]]:
-    """Yield the runs of `order` tokens."""
-    return zip(*(tokens[start:] for start in range(order)), strict=False)
-
-
-def rouge_n(tokens: Sequence[str], reference: Sequence[str], order: int) -> float:
-    """Return ROUGE-N's F over sets of n-grams: one that is repeated counts once."""
-    own, others = set(n_grams(tokens, order)), set(n_grams(reference, order))
-    return f_score(len(own & others), len(own), len(others))
-
-
-def longest_common_subsequence(tokens: Sequence[str], reference: Sequence[str]) -> int:
-    """Return the length of the longest common subsequence, a row of the table in one integer.
-
-    Source: H. Hyyro, Bit-parallel LCS-length computation revisited, AWOCA 2004.
-    """
-    places: dict[str, int] = {}
-    for place, token in enumerate(reference):
-        places[token] = places.get(token, 0) | 1 << place
-    row = full = (1 << len(reference)) - 1
-    for token in tokens:
-        matches = row & places.get(token, 0)
-        row = (row + matches | row - matches) & full
-    return len(reference) - row.bit_count()
 
 
 def bleu_4(tokens: Sequence[str], reference: Sequence[str]) -> float:

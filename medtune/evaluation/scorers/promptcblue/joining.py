@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from medtune.common.errors import ConfigError, DataError
+from medtune.data.records import Source
 from medtune.evaluation.scorers.promptcblue.measure import Counts
 from medtune.evaluation.scorers.promptcblue.reading import (
     GENERATIONS,
@@ -57,19 +58,23 @@ class Item:
 
 @dataclass(frozen=True)
 class Options:
-    """How rows are read, and what messages call the gold file."""
+    """How rows are read, and where those of gold stand."""
 
     mode: str = OFFICIAL
     generation: str | None = None
     """head or 2023-05; None takes the one that the gold rows are of."""
-    gold_name: str = "gold"
-    """Its lines are counted from 1."""
+    sources: Sequence[Source] = ()
+    """Of each gold row, for messages; without any they are called gold:1, gold:2, ..."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError if the mode or the generation is unknown."""
         check_choice("mode", self.mode, MODES)
         if self.generation is not None:
             check_choice("generation", self.generation, GENERATIONS)
+
+    def source_of(self, place: int) -> Source:
+        """Return where the gold row of this place, counted from 0, stands."""
+        return self.sources[place] if self.sources else Source("gold", place + 1)
 
     def generation_of(self, gold_rows: Iterable[Any]) -> str:
         """Return the generation that was asked for, or that of the rows."""
@@ -90,11 +95,17 @@ class Predictions:
         """Take any rows; one without a usable id is never found."""
         self.num_rows = 0
         self.used: set[int] = set()
+        self.num_repeated = 0
+        """Rows after the first of their id and task; a part of the unused ones."""
+        seen: set[tuple[str, str]] = set()
         self.by_id: dict[str, list[tuple[int, Row]]] = defaultdict(list)
         for number, row in enumerate(rows):
             self.num_rows += 1
             if isinstance(row, dict) and isinstance(row.get(ID), str | int):
                 self.by_id[str(row[ID])].append((number, row))
+                key = (task_named(row), str(row[ID]))
+                self.num_repeated += key in seen
+                seen.add(key)
 
     @property
     def num_unused(self) -> int:
@@ -104,11 +115,16 @@ class Predictions:
     def find(self, task: str, sample_id: str) -> Row | None:
         """Return the prediction for a sample: of its task, or of no task that is known."""
         for number, row in self.by_id.get(sample_id, ()):
-            own = row.get(TASK)
-            if own == task or not isinstance(own, str) or own not in TASKS:
+            if task_named(row) in (task, ""):
                 self.used.add(number)
                 return row
         return None
+
+
+def task_named(row: Row) -> str:
+    """Return the task that a prediction says it is of, "" for none that is known."""
+    own = row.get(TASK)
+    return own if isinstance(own, str) and own in TASKS else ""
 
 
 def join(gold_rows: Sequence[Any], predictions: Predictions, options: Options) -> Iterator[Item]:
@@ -118,16 +134,16 @@ def join(gold_rows: Sequence[Any], predictions: Predictions, options: Options) -
     """
     generation = options.generation_of(gold_rows)
     if not gold_rows:
-        raise DataError(f"{options.gold_name}: no rows, expected at least one; check the file")
-    lines: dict[tuple[str, str], int] = {}
-    for line, row in enumerate(gold_rows, 1):
-        where = f"{options.gold_name}:{line}"
+        raise DataError("gold: no rows, expected at least one; check the file")
+    places: dict[tuple[str, str], int] = {}
+    for place, row in enumerate(gold_rows):
+        where = str(options.source_of(place))
         task, sample_id = checked_key(row, where)
-        first = lines.setdefault((task, sample_id), line)
-        if first != line:
+        first = places.setdefault((task, sample_id), place)
+        if first != place:
             raise DataError(
-                f"{where}: sample_id {sample_id!r} of {task} was seen in line {first}, expected "
-                "each once; remove one of the two rows"
+                f"{where}: sample_id {sample_id!r} of {task} was seen in "
+                f"{options.source_of(first)}, expected each once; remove one of the two rows"
             )
         gold = gold_answer(task, row, generation, options.mode == STRICT, where)
         found = predictions.find(task, sample_id)

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from medtune.evaluation.results.statistics import Metric
+from medtune.evaluation.scorers.overlap import rouge_f
 from medtune.evaluation.scorers.promptcblue.measure import Counts, Measure, ratio
 from medtune.evaluation.scorers.promptcblue.reading import Reading
-from medtune.evaluation.scorers.promptcblue.rouge import basic_tokens, rouge_f
+from medtune.evaluation.scorers.promptcblue.tokens import basic_tokens
 
 SECTIONS = ("主诉", "现病史", "辅助检查", "既往史", "诊断", "建议")
 NAMES = ("rouge1", "rouge2", "rougeL")

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from medtune.data.records import Source
 from medtune.evaluation.scorers.promptcblue.joining import Item, Options, Predictions, join
 from medtune.evaluation.scorers.promptcblue.measure import Counts
 from medtune.evaluation.scorers.promptcblue.reading import OFFICIAL
@@ -19,17 +20,17 @@ def score_rows(
     prediction_rows: Iterable[Any],
     mode: str = OFFICIAL,
     generation: str | None = None,
-    gold_name: str = "gold",
+    sources: Sequence[Source] = (),
 ) -> dict[str, Any]:
     """Return the scores of each task, their mean (0-1) and the official map of them times 100.
 
     gold_rows: task_dataset, sample_id, target and answer_choices of any of the tasks, any order;
     `answer` in the place of target holds a structure instead of a text.
     prediction_rows: sample_id and the generated text as prediction, predict, output or target.
-    generation, gold_name: see `Options`.
+    generation, sources: see `Options`. Of several predictions for one sample the first counts.
     Raises DataError at a gold row that cannot be used, ConfigError at an unknown mode.
     """
-    options = Options(mode, generation, gold_name)
+    options = Options(mode, generation, sources)
     predictions = Predictions(prediction_rows)
     items = list(join(gold_rows, predictions, options))
     by_task = {
@@ -51,6 +52,7 @@ def score_rows(
         "num_items": len(items),
         **{name: sum(scores[name] for scores in by_task.values()) for name in DOUBTS},
         "unused_predictions": predictions.num_unused,
+        "duplicate_ids": predictions.num_repeated,
     }
 
 
