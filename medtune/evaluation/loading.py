@@ -79,6 +79,13 @@ def load_backend(
         ) from error
 
 
+def find_judge(arguments: EvaluationArguments) -> Judge | None:
+    """Return who marks replies, if anybody. Raises ConfigError."""
+    if not arguments.judge_url:
+        return None
+    return Judge(arguments.judge_url, str(arguments.judge_model))
+
+
 def task_options(
     arguments: EvaluationArguments, model: lm_eval.api.model.LM, tokenizer: PreTrainedTokenizerBase
 ) -> TaskOptions:
@@ -99,7 +106,5 @@ def task_options(
         generation=generation,
         end_of_turn=END_OF_TURN if is_ours and arguments.apply_chat_template else "",
         count_tokens=lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"]),
-        grade=Judge(arguments.judge_url, str(arguments.judge_model))
-        if arguments.judge_url
-        else None,
+        grade=find_judge(arguments),
     )

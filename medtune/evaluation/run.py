@@ -20,7 +20,7 @@ from medtune.common.memory import peak_memory_bytes
 from medtune.data.reading import SUFFIXES, find_files
 from medtune.evaluation.asking.language_model import ChatModel
 from medtune.evaluation.engine import Stopwatch, run_task, summarize
-from medtune.evaluation.loading import load_language_model, task_options
+from medtune.evaluation.loading import find_judge, load_language_model, task_options
 from medtune.evaluation.results.comparison import compare, find_regressions
 from medtune.evaluation.results.folder import EvaluationFolder, read_results
 from medtune.evaluation.results.showing import print_comparison, print_results
@@ -67,6 +67,8 @@ def measure_model(
 ) -> dict[str, Any]:
     """Run the benchmarks that are not done, write everything, return the results."""
     watch = Stopwatch()
+    if judge := find_judge(arguments):
+        judge.check()
     PartialState().wait_for_everyone()  # until all have looked at the folder as it was
     if is_main_process():
         folder.open()

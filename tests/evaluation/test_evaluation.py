@@ -305,6 +305,7 @@ def test_two_processes_give_the_numbers_of_one(
         (["--max_length=64", "--max_new_tokens=64"], "expected less than the 64 tokens"),
         (["--judge_url=http://127.0.0.1:1/v1"], "go together"),
         (["--judge_url=ftp://x", "--judge_model=m"], "expected an address"),
+        (["--judge_url=http://127.0.0.1:9/v1", "--judge_model=m"], "expected a chat completion"),
         (["--max_length=99999"], "expected at most the model's"),
         (["--stride=600"], "expected at most --max_length"),
         (["--hub_datasets=cmb_exam"], "expected TASK=NAME"),
