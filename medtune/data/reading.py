@@ -13,6 +13,7 @@ from typing import Any
 
 from medtune.arguments import AUTO, FormatArguments
 from medtune.common.errors import ConfigError, DataError
+from medtune.common.log import logger
 from medtune.data.formats.checks import MalformedRow, RowError, check_order, check_text
 from medtune.data.formats.conversations import FORMATS, conversation_from_row
 from medtune.data.formats.files import ENCODINGS, ROW_SUFFIXES, TEXT_SUFFIXES, read_rows_of
@@ -29,6 +30,7 @@ from medtune.data.parts import Reader, Reject, read_files
 from medtune.data.records import Conversation, PreferencePair, RecordT, Source, TextRecord
 
 MAX_ERRORS_SHOWN = 20
+MAX_LEFT_OUT_PERCENTAGE = 1  # of evaluation data
 SUFFIXES = TEXT_SUFFIXES + ROW_SUFFIXES
 
 
@@ -130,7 +132,11 @@ def read_rows(
 
 
 def read_all(folder: str, read: Reader[RecordT]) -> list[RecordT]:
-    """Return every record below a folder of evaluation data; one bad row stops the program."""
+    """Return every record below a folder of evaluation data.
+
+    Rows that break a rule are left out up to MAX_LEFT_OUT_PERCENTAGE, and their number is said; a
+    malformed one stops the program.
+    """
     records: list[RecordT] = []
     rejects: list[Reject] = []
     for item in read_files(find_files(folder, SUFFIXES), read):
@@ -138,7 +144,11 @@ def read_all(folder: str, read: Reader[RecordT]) -> list[RecordT]:
             rejects.append(item)
         else:
             records.append(item)
-    check_rejects(rejects, len(records) + len(rejects), max_percentage=0)
+    check_rejects(rejects, len(records) + len(rejects), MAX_LEFT_OUT_PERCENTAGE)
+    if rejects:
+        reasons = Counter(reject.reason for reject in rejects)
+        shown = ", ".join(f"{number:,} {reason}" for reason, number in reasons.items())
+        logger.warning("%s: rows left out: %s", folder, shown)
     return records
 
 

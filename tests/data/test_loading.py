@@ -260,11 +260,22 @@ def test_reject_that_utf8_cannot_hold_is_still_written_down(
     assert (entry["file"], entry["line"], entry["reason"]) == (str(file), 1, "invalid_unicode")
 
 
-def test_one_bad_row_of_evaluation_data_stops(tmp_path: Path, write_jsonl: WriteJsonl) -> None:
+def test_rows_of_evaluation_data_that_break_a_rule_are_left_out_up_to_one_per_cent(
+    tmp_path: Path, write_jsonl: WriteJsonl, caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("medtune.common.log.logger.propagate", True)
     file = write_jsonl(tmp_path / "a.jsonl", [*talks(200), talk("甲", "")])
 
-    message = refusal(lambda: read_all(str(tmp_path), read_conversation_file))
+    assert len(read_all(str(tmp_path), read_conversation_file)) == 200
+    assert "rows left out: 1 empty_content" in caplog.text
 
+    write_jsonl(file, [*talks(50), talk("甲", "")])
+    message = refusal(lambda: read_all(str(tmp_path), read_conversation_file))
+    assert message.startswith(f"{file}:51: ")
+
+    write_jsonl(file, [*talks(200), "{"])
+    message = refusal(lambda: read_all(str(tmp_path), read_conversation_file))
     assert message.startswith(f"{file}:201: ")
 
 
