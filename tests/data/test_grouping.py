@@ -21,7 +21,6 @@ from medtune.data.grouping import (
     tokenize_function,
 )
 from medtune.data.rendering import IGNORE_INDEX
-from medtune.evaluation.asking.likelihoods import log_likelihoods, perplexity
 from medtune.models.tiny import SPECIAL_TOKENS
 
 PAD = 0
@@ -265,39 +264,3 @@ def test_documents_would_see_each_other_with_running_positions(
     loss = cross_entropy(logits[start:-1], ids[0, start + 1 :], reduction="sum").item()
 
     assert abs(loss - loss_alone(model, documents[1])) > 0.05
-
-
-def test_evaluation_scores_packed_documents_as_alone(
-    model: GlmForCausalLM, documents: list[list[int]]
-) -> None:
-    rows = group_text_function(documents, BLOCK_TOKENS)
-    alone = [loss_alone(model, document) for document in documents]
-    singles = [{"input_ids": d, "labels": [IGNORE_INDEX, *d[1:]]} for d in documents]
-
-    expected = [-sum(alone[:3]), -sum(alone[3:6]), -sum(alone[6:])]
-    assert list(log_likelihoods(model, rows, PAD)) == pytest.approx(expected, abs=1e-5, rel=0)
-    assert list(log_likelihoods(model, singles, PAD)) == pytest.approx(
-        [-loss for loss in alone], abs=1e-5, rel=0
-    )
-
-
-def test_perplexity_counts_predicted_tokens_only(
-    model: GlmForCausalLM, documents: list[list[int]]
-) -> None:
-    rows = group_text_function(documents, BLOCK_TOKENS)
-    nats = sum(loss_alone(model, document) for document in documents)
-    num_predicted = 6 + 11 + 4 + 8 + 0 + 13 + 10 + 3
-
-    expected = torch.tensor(nats / num_predicted, dtype=torch.float64).exp().item()
-    assert perplexity(model, rows, PAD) == pytest.approx(expected, rel=1e-6)
-
-
-def test_first_token_of_a_row_is_never_predicted_even_if_labelled(
-    model: GlmForCausalLM, documents: list[list[int]]
-) -> None:
-    document = documents[1]
-    row = {"input_ids": document, "labels": document}
-
-    nats = loss_alone(model, document) / (len(document) - 1)
-    expected = torch.tensor(nats, dtype=torch.float64).exp().item()
-    assert perplexity(model, [row], PAD) == pytest.approx(expected, rel=1e-6)

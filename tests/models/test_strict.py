@@ -14,9 +14,9 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, GlmConfig, GlmForCausalLM
 
+import evaluation
 from medtune.arguments import MergeArguments, ModelArguments
 from medtune.common.errors import CheckpointError
-from medtune.evaluation import summary
 from medtune.models import strict
 from medtune.models.adapters import load_adapter
 from medtune.models.loading import load_model, load_tokenizer
@@ -432,13 +432,13 @@ def test_evaluation_refuses_a_damaged_model(
     folder: Path, tmp_path: Path, damage: Callable[..., Any]
 ) -> None:
     words = drop_half(folder / WEIGHTS) if damage is drop_half else edit(folder / WEIGHTS, damage)
-    options = {name: str(folder) for name in ("base", "pt", "sft", "dpo")}
-    options |= {"output_file": str(tmp_path / "out.json"), "eval_dir": str(REPO / "data/eval")}
+    options = [f"--model_name_or_path={folder}", f"--data_dir={REPO / 'data/eval'}"]
+    output = tmp_path / "out"
 
-    message = refusal(lambda: summary.main([f"--{k}={v}" for k, v in options.items()]))
+    message = refusal(lambda: evaluation.main([*options, f"--output_dir={output}"]))
 
     assert str(folder) in message and words in message
-    assert not (tmp_path / "out.json").exists()
+    assert not (output / "results.json").exists()
 
 
 # -- pickles
