@@ -60,14 +60,13 @@ def test_files_on_disk_are_what_the_generator_writes(generator: SimpleNamespace)
     assert generator.build_data.stale_files(generator.build_data.build()) == []
 
 
-def test_a_file_that_is_not_generated_is_named_unless_it_is_written_by_hand(
+def test_a_file_that_nobody_counts_is_named(
     generator: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("eval/left.jsonl", "eval/safety/probes.jsonl", "reward/same.jsonl"):
+    for name in ("eval/left.jsonl", "reward/same.jsonl"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("{}")
     monkeypatch.setattr(generator.build_data, "DATA_DIR", tmp_path)
-    monkeypatch.setattr(generator.build_data, "WRITTEN_BY_HAND", tmp_path / "eval/safety")
 
     found = generator.build_data.stale_files({"reward/same.jsonl": "{}", "eval/new.json": "[]"})
 

@@ -428,6 +428,14 @@ def test_rows_that_cannot_be_used_are_counted() -> None:
     assert scores["CHIP-STS"]["recall"] == 0.5
 
 
+def test_an_empty_gold_label_is_a_class_officially_and_refused_in_strict() -> None:
+    gold = [row_of("KUAKE-IR", "  "), row_of("KUAKE-IR", "相关", sample_id="2")]
+
+    assert score_rows(gold, gold, "official")["KUAKE-IR"]["primary"] < 1
+    with pytest.raises(DataError, match="expected a label of KUAKE-IR"):
+        score_rows(gold, gold, STRICT)
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [
@@ -436,7 +444,6 @@ def test_rows_that_cannot_be_used_are_counted() -> None:
         (row_of("CHIP-STS") | {"task_dataset": "STS"}, "gold.jsonl:2: task_dataset: expected"),
         (row_of("CHIP-STS", sample_id=None), "gold.jsonl:2: sample_id: expected a text"),  # type: ignore[arg-type]
         (row_of("KUAKE-IR") | {"target": 3}, "gold.jsonl:2: target: expected a text, found 3"),
-        (row_of("KUAKE-IR", "  "), "gold.jsonl:2: target: expected a label of KUAKE-IR"),
         (row_of("CMedCausal", "甲"), "gold.jsonl:2: no gold answer of CMedCausal: no '头实体：'"),
         (row_of("CMeEE-V2", answer_choices=None), "gold.jsonl:2: no gold answer of CMeEE-V2"),
         ({"task_dataset": "Text2DT", "sample_id": "1", "answer": []}, "gold.jsonl:2: answer: not"),

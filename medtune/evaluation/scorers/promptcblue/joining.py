@@ -182,7 +182,7 @@ def gold_answer(task: str, row: Row, generation: str, is_strict: bool, where: st
             answer = read(task, row[TEXT], reading)
         except Malformed as reason:
             raise DataError(f"{where}: no gold answer of {task}: {reason}; mend it") from reason
-    if measure.is_empty_gold(answer):
+    if is_strict and measure.is_empty_gold(answer):  # the official code makes a class of it
         raise DataError(f"{where}: {TEXT}: expected a label of {task}, found an empty text")
     return answer
 
