@@ -16,7 +16,7 @@ from medtune.arguments.data import (
     ScreeningArguments,
     mix_percentages,
 )
-from medtune.arguments.evaluation import ALL_TASKS, HF, EvaluationArguments
+from medtune.arguments.evaluation import ALL_TASKS, HF, EvaluationArguments, hub_names
 from medtune.arguments.merge import MergeArguments
 from medtune.arguments.model import AUTO, CHATGLM, AdapterArguments, ModelArguments
 from medtune.arguments.stage import RunArguments, SpeedArguments, StageArguments, TrainingT
@@ -43,5 +43,6 @@ __all__ = [
     "SpeedArguments",
     "StageArguments",
     "TrainingT",
+    "hub_names",
     "mix_percentages",
 ]

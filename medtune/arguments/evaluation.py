@@ -131,12 +131,13 @@ class EvaluationArguments:
         if self.backend_args and self.backend == HF:
             raise ConfigError("--backend_args: expected with --backend vllm, found hf.")
 
-    def hub_names(self) -> dict[str, str]:
-        """Return the hub names by task. Raises ConfigError for a word that is no TASK=NAME."""
-        names = {}
-        for word in self.hub_datasets:
-            task, equals, name = word.partition("=")
-            if not (task and equals and name):
-                raise ConfigError(f"--hub_datasets: expected TASK=NAME, found {word!r}.")
-            names[task] = name
-        return names
+
+def hub_names(words: list[str]) -> dict[str, str]:
+    """Return the hub names by task. Raises ConfigError for a word that is no TASK=NAME."""
+    names = {}
+    for word in words:
+        task, equals, name = word.partition("=")
+        if not (task and equals and name):
+            raise ConfigError(f"--hub_datasets: expected TASK=NAME, found {word!r}.")
+        names[task] = name
+    return names

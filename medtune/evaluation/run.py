@@ -12,7 +12,7 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from transformers import set_seed
 
-from medtune.arguments import EvaluationArguments, ModelArguments
+from medtune.arguments import EvaluationArguments, ModelArguments, hub_names
 from medtune.common.errors import ConfigError, DataError, RegressionError
 from medtune.common.lineage import describe_data, describe_tokenizer, describe_weights
 from medtune.common.log import is_main_process, logger
@@ -41,7 +41,7 @@ def run_evaluation(model_arguments: ModelArguments, arguments: EvaluationArgumen
     """
     # Without a GPU the processes of torchrun find each other only if they are told so.
     PartialState(cpu=not torch.cuda.is_available())
-    paths = choose_tasks(arguments.tasks, arguments.data_dir, arguments.hub_names())
+    paths = choose_tasks(arguments.tasks, arguments.data_dir, hub_names(arguments.hub_datasets))
     check_guarded(arguments, paths)
     inputs = describe_inputs(model_arguments, arguments, paths)
     folder = EvaluationFolder(Path(arguments.output_dir), inputs)
