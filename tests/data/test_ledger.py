@@ -35,7 +35,7 @@ def talk(question: str, answer: str = "休息") -> dict[str, Any]:
 
 def write_talks(write_jsonl: WriteJsonl, path: Path, count: int, bad: int = 0) -> Path:
     """Talks of many lengths, some of them over MAX_LENGTH, and `bad` with an empty answer."""
-    rng = random.Random(str(path))
+    rng = random.Random(path.stem)  # not the folder, which has another name in every run
     rows = [
         talk(f"{path.stem}{number}" + "痛" * rng.randrange(6), "休息" * rng.randrange(1, 12))
         for number in range(count)
