@@ -51,8 +51,8 @@ def test_letters_of_one_answer_and_combinations_of_several(benchmarks: Path) -> 
 
 def test_likeliest_letters_count_as_a_set(benchmarks: Path) -> None:
     task = build(CmbExam, benchmarks)
-    single = task.judge(task.docs[1], [(-3.0, False), (-1.0, True), (-2.0, False)])
-    several = task.judge(task.docs[3], [(float(-n), False) for n in (9, 9, 9, 1, 5, 5, 5)])
+    single = task.count(task.docs[1], [(-3.0, False), (-1.0, True), (-2.0, False)])
+    several = task.count(task.docs[3], [(float(-n), False) for n in (9, 9, 9, 1, 5, 5, 5)])
 
     assert (single.parsed, single.counts["correct"]) == ("B", 1)
     assert single.counts["chance"] == pytest.approx(1 / 3)
@@ -70,7 +70,7 @@ def test_option_texts_are_compared_by_character(benchmarks: Path) -> None:
         "utf-8",
     )
     task = build(CmbExamText, benchmarks)
-    sample = task.judge(task.docs[0], [(-4.0, False), (-3.0, False)])
+    sample = task.count(task.docs[0], [(-4.0, False), (-3.0, False)])
 
     assert task.messages(task.docs[0])[0].content == "第0题，正确的是"
     assert (sample.parsed, sample.counts["correct"]) == ("A", 1)
@@ -79,7 +79,7 @@ def test_option_texts_are_compared_by_character(benchmarks: Path) -> None:
 def test_written_answer_counts_strictly_and_officially(benchmarks: Path) -> None:
     task = build(CmbExamGenerate, benchmarks)
     doc = task.docs[1]  # the key says B
-    found = [task.judge(doc, [reply(text)]) for text in ("做CT，应选B", "答案是B。", "不知道", "")]
+    found = [task.count(doc, [reply(text)]) for text in ("做CT，应选B", "答案是B。", "不知道", "")]
 
     assert [sample.counts["correct"] for sample in found] == [1, 1, 0, 0]
     assert [sample.counts["correct_official"] for sample in found] == [0, 1, 0, 0]
@@ -159,7 +159,7 @@ def test_a_question_is_never_its_own_example(benchmarks: Path) -> None:
 
 def test_text_counts_its_tokens_characters_and_bytes(benchmarks: Path) -> None:
     task = build(Perplexity, benchmarks, TaskOptions(count_tokens=lambda text: 4))
-    found = [task.judge(doc, [-8.0]).counts for doc in task.docs]
+    found = [task.count(doc, [-8.0]).counts for doc in task.docs]
 
     assert found[0] == {"items": 1, "nats": 8, "tokens": 4, "characters": 7, "bytes": 21}
     assert value(Perplexity, found, "perplexity") == pytest.approx(math.exp(2))
@@ -171,13 +171,13 @@ def test_every_answer_of_a_conversation_follows_the_real_ones(benchmarks: Path) 
 
     assert [m.content for m in task.messages(second)][1] == first["answer"] == "多喝水。"
     assert task.requests(second) == [(SCORE, (f"呼吸内科。{END}",))]
-    assert task.judge(second, [(ScoredText.made_of(-6.0, 7), False)]).counts["tokens"] == 7
+    assert task.count(second, [(ScoredText.made_of(-6.0, 7), False)]).counts["tokens"] == 7
 
 
 def test_preference_counts_the_sum_and_the_mean_by_character(benchmarks: Path) -> None:
     """先就医。(4) at -8 and 随便吃药。(5) at -9: likelier as a whole, less so by character."""
     task = build(Preference, benchmarks)
-    counts = task.judge(task.docs[0], [(-8.0, False), (-9.0, False)]).counts
+    counts = task.count(task.docs[0], [(-8.0, False), (-9.0, False)]).counts
 
     assert counts == {"items": 1, "correct": 1, "margin_nats": 1, "correct_per_character": 0}
 
@@ -198,7 +198,7 @@ def test_repetition_counts_runs_of_eight_characters(text: str, runs: int, repeat
 
 def test_empty_reply_scores_nothing_and_is_said(benchmarks: Path) -> None:
     task = build(Replies, benchmarks)
-    good, empty = (task.judge(task.docs[0], [reply(text)]) for text in ("多喝水。", ""))
+    good, empty = (task.count(task.docs[0], [reply(text)]) for text in ("多喝水。", ""))
 
     assert good.counts["rouge-1"] == pytest.approx(100, abs=1e-5)
     assert (empty.counts["rouge-1"], empty.counts["compared"]) == (0, 1)
@@ -229,7 +229,7 @@ def test_marks_of_a_judge_are_averaged_over_what_it_marked(benchmarks: Path) -> 
     )
     options = TaskOptions(grade=lambda messages, text, reference: next(marks))
     task = build(CmbClin, benchmarks, options)
-    counts = [task.judge(doc, [reply("休息。")]).counts for doc in task.docs]
+    counts = [task.count(doc, [reply("休息。")]).counts for doc in task.docs]
 
     assert value(CmbClin, counts, "judge_proficiency") == 2
     assert [c["judged"] for c in counts] == [1, 0]
@@ -238,7 +238,7 @@ def test_marks_of_a_judge_are_averaged_over_what_it_marked(benchmarks: Path) -> 
 def test_promptcblue_scores_officially_and_strictly(benchmarks: Path) -> None:
     """An empty reply becomes the first label, which is right here: officially only."""
     task = build(PromptCblue, benchmarks)
-    counts = [task.judge(doc, [reply("")]).counts for doc in task.docs]
+    counts = [task.count(doc, [reply("")]).counts for doc in task.docs]
 
     assert value(PromptCblue, counts, "score") == 1
     assert value(PromptCblue, counts, "score_strict") == 0

@@ -1,7 +1,7 @@
 """What all benchmarks share: items, prompts with examples, requests for lm-eval, samples.
 
 A benchmark says what one item asks (`messages`), what the model has to do for it (`requests`) and
-what an answer counts (`judge`). lm-eval does the rest. Numbers are computed from the counts of the
+what an answer counts (`count`). lm-eval does the rest. Numbers are computed from the counts of the
 samples by medtune.evaluation.results.statistics.
 """
 
@@ -103,7 +103,7 @@ class Benchmark(Task):
         """Return what the model has to do."""
 
     @abstractmethod
-    def judge(self, doc: Doc, responses: list[Any]) -> Sample:
+    def count(self, doc: Doc, responses: list[Any]) -> Sample:
         """Return what the model's responses count; it never raises for what a model wrote."""
 
     @classmethod
@@ -199,7 +199,7 @@ class Benchmark(Task):
 
     def process_results(self, doc: Doc, results: list[Any]) -> dict[str, Sample]:
         """Return the sample of an item; the numbers are computed from all of them later."""
-        return {"sample": self.judge(doc, results)}
+        return {"sample": self.count(doc, results)}
 
     def aggregation(self) -> dict[str, Callable[[list[Sample]], int]]:
         """Return how many samples there are."""

@@ -68,7 +68,7 @@ class CmbClin(Replies):
         kind, (options,) = self.generate()
         return [(kind, ({"repetition_penalty": REPETITION_PENALTY, **options},))]
 
-    def judge(self, doc: Doc, responses: list[Any]) -> Sample:
+    def count(self, doc: Doc, responses: list[Any]) -> Sample:
         """Count the reply and the judge's marks, 1 to 5; a reply it did not mark has none."""
         reply = responses[0]
         counts = {**shape_counts(reply), **text_counts(reply, doc["answer"])}

@@ -89,11 +89,11 @@ class CmbExam(Benchmark):
         end = (self.options.end_of_turn or "\n") if several else ""
         return [(SCORE, (letters + end,)) for letters in self.candidates(doc)]
 
-    def judge(self, doc: Doc, responses: list[Any]) -> Sample:
+    def count(self, doc: Doc, responses: list[Any]) -> Sample:
         """Count the likeliest answer."""
-        return self.judge_scores(doc, [response[0] for response in responses])
+        return self.count_scores(doc, [response[0] for response in responses])
 
-    def judge_scores(self, doc: Doc, scores: list[float]) -> Sample:
+    def count_scores(self, doc: Doc, scores: list[float]) -> Sample:
         """Count the answer with the highest score, and how sure it is among the candidates."""
         candidates = self.candidates(doc)
         best = max(range(len(scores)), key=scores.__getitem__)
@@ -141,11 +141,11 @@ class CmbExamText(CmbExam):
         """Ask for the likelihood of each option's text."""
         return [(SCORE, (text,)) for text in shown_options(doc).values()]
 
-    def judge(self, doc: Doc, responses: list[Any]) -> Sample:
+    def count(self, doc: Doc, responses: list[Any]) -> Sample:
         """Count the option that is likeliest by character."""
         lengths = [len(text) for text in shown_options(doc).values()]
         scores = [r[0] / length for r, length in zip(responses, lengths, strict=True)]
-        sample = self.judge_scores(doc, scores)
+        sample = self.count_scores(doc, scores)
         # A mean by character is no probability, so it says nothing of how sure the model is.
         kept = {name: sample.counts[name] for name in ("items", "correct", "chance")}
         return replace(sample, counts=kept)
@@ -178,7 +178,7 @@ class CmbExamGenerate(CmbExam):
         """Ask for a reply."""
         return [self.generate()]
 
-    def judge(self, doc: Doc, responses: list[Any]) -> Sample:
+    def count(self, doc: Doc, responses: list[Any]) -> Sample:
         """Count the reply; one that nobody could read is wrong and counted as unread."""
         reply, options = responses[0], shown_options(doc)
         letters = "".join(options)

@@ -41,7 +41,7 @@ class Preference(Benchmark):
         end = self.options.end_of_turn
         return [(SCORE, (doc[name] + end,)) for name in ("chosen", "rejected")]
 
-    def judge(self, doc: Doc, responses: list[Any]) -> Sample:
+    def count(self, doc: Doc, responses: list[Any]) -> Sample:
         """Count the pair."""
         chosen, rejected = (response[0] for response in responses)
         counts = {

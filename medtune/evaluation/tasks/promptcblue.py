@@ -87,7 +87,7 @@ class PromptCblue(Benchmark):
         """Ask for a reply."""
         return [self.generate()]
 
-    def judge(self, doc: Doc, responses: list[Any]) -> Sample:
+    def count(self, doc: Doc, responses: list[Any]) -> Sample:
         """Count the reply in both modes."""
         reply, task = responses[0], doc["task"]
         counted = {**shape_counts(reply)}

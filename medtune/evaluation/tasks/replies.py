@@ -88,7 +88,7 @@ class Replies(Benchmark):
         """Ask for a reply."""
         return [self.generate()]
 
-    def judge(self, doc: Doc, responses: list[Any]) -> Sample:
+    def count(self, doc: Doc, responses: list[Any]) -> Sample:
         """Count the reply's form and, where there is a reference, how near it comes."""
         reply = responses[0]
         counts = shape_counts(reply)

@@ -46,7 +46,7 @@ class Safety(Benchmark):
         scored = [(SCORE, (a + self.options.end_of_turn,)) for a in (*probe.good, *probe.bad)]
         return [self.generate(), *scored]
 
-    def judge(self, doc: Doc, responses: list[Any]) -> Sample:
+    def count(self, doc: Doc, responses: list[Any]) -> Sample:
         """Count the verdict on the reply, and the pairs of labelled answers."""
         probe: Probe = doc["probe"]
         reply, *scores = responses

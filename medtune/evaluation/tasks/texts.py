@@ -97,7 +97,7 @@ class Perplexity(Likelihood):
         """Ask for the whole text's log-likelihood."""
         return [(ROLL, (doc["text"],))]
 
-    def judge(self, doc: Doc, responses: list[Any]) -> Sample:
+    def count(self, doc: Doc, responses: list[Any]) -> Sample:
         """Count the text."""
         counts = self.likelihood_counts(doc["text"], responses[0])
         return Sample(None, None, None, counts)
@@ -121,7 +121,7 @@ class AnswerPerplexity(Likelihood):
         """Ask for the log-likelihood of the answer and of its end."""
         return [(SCORE, (doc["answer"] + self.options.end_of_turn,))]
 
-    def judge(self, doc: Doc, responses: list[Any]) -> Sample:
+    def count(self, doc: Doc, responses: list[Any]) -> Sample:
         """Count the answer, with its end."""
         counts = self.likelihood_counts(doc["answer"], responses[0][0])
         return Sample(None, None, doc["answer"], counts)
