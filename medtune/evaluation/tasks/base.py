@@ -159,9 +159,6 @@ class Benchmark(Task):
         """Return the right answer, for lm-eval's listings."""
         return str(doc.get("answer", ""))
 
-    def doc_to_prefix(self, doc: Doc) -> None:
-        """Return None: the model begins its reply itself."""
-
     def fewshot_context(self, doc: Doc, *_: Any, **options: Any) -> str:
         """Return the prompt with its worked examples: for chat as a template's input, else text."""
         shots = [
