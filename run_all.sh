@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The whole chain: pretraining -> merge -> fine-tuning -> merge -> DPO -> merge,
 # then an evaluation of each model and a report on all four.
-#   bash run_all.sh                        the built-in tiny model, offline, about five minutes
+#   bash run_all.sh                        the built-in tiny model, offline, about six minutes
 #   PROFILE=glm4-9b MODEL=/models/glm-4-9b-chat-hf NPROC=8 bash run_all.sh
 # What is complete is not run again; what was interrupted goes on.
 set -euo pipefail
