@@ -109,14 +109,25 @@ class ChatRenderer:
     def pair(self, record: PreferencePair) -> PairIds:
         """Return prompt_ids, chosen_ids and rejected_ids; both answers end with the turn's end."""
         prompt_ids = self.prompt_ids(record.prompt)
-        answers = []
-        for answer in (record.chosen, record.rejected):
-            messages = (*record.prompt, Message("assistant", answer))
-            rendered = self.conversation(Conversation(messages, record.source))
-            if rendered.input_ids[: len(prompt_ids)] != prompt_ids:
-                raise prefix_error(record.source)
-            answers.append(rendered.input_ids[len(prompt_ids) :])
-        return prompt_ids, answers[0], answers[1]
+        chosen_ids, rejected_ids = (
+            self.answer_ids(record.prompt, prompt_ids, answer, record.source)
+            for answer in (record.chosen, record.rejected)
+        )
+        return prompt_ids, chosen_ids, rejected_ids
+
+    def answer_ids(
+        self, prompt: Sequence[Message], prompt_ids: list[int], answer: str, source: Source
+    ) -> list[int]:
+        """Return the ids that an answer has after its prompt, with the token that ends its turn.
+
+        prompt_ids: those of the prompt, which may have many answers.   Raises DataError if they are
+        no prefix of prompt and answer.
+        """
+        whole = self._encode((*prompt, Message("assistant", answer)), for_reply=False)
+        if whole[: len(prompt_ids)] != prompt_ids:
+            raise prefix_error(source)
+        rendered = self.supervise(whole, [(len(prompt_ids), len(whole))], source)
+        return rendered.input_ids[len(prompt_ids) :]
 
     def _prefix_length(
         self, messages: Sequence[Message], for_reply: bool, whole: list[int], source: Source

@@ -1,7 +1,6 @@
 """One benchmark after the other through lm-eval: from items to samples and numbers."""
 
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -113,16 +112,3 @@ def summarize(benchmark: type[Benchmark], samples: Sequence[Counted]) -> dict[st
         "metrics": measure(items, benchmark.metrics(items)),
         "groups": groups,
     }
-
-
-class Stopwatch:
-    """Seconds since it was made."""
-
-    def __init__(self) -> None:
-        """Start."""
-        self.started = time.monotonic()
-
-    @property
-    def seconds(self) -> float:
-        """Seconds so far."""
-        return round(time.monotonic() - self.started, 2)

@@ -87,9 +87,12 @@ def find_judge(arguments: EvaluationArguments) -> Judge | None:
 
 
 def task_options(
-    arguments: EvaluationArguments, model: lm_eval.api.model.LM, tokenizer: PreTrainedTokenizerBase
+    arguments: EvaluationArguments,
+    model: lm_eval.api.model.LM,
+    tokenizer: PreTrainedTokenizerBase,
+    judge: Judge | None = None,
 ) -> TaskOptions:
-    """Return how the benchmarks are asked."""
+    """Return how the benchmarks are asked; judge: who marks the replies of CMB-Clin."""
     generation: dict[str, Any] = {"max_gen_toks": arguments.max_new_tokens}
     if arguments.do_sample:
         generation |= {
@@ -106,5 +109,5 @@ def task_options(
         generation=generation,
         end_of_turn=END_OF_TURN if is_ours and arguments.apply_chat_template else "",
         count_tokens=lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"]),
-        grade=find_judge(arguments),
+        grade=judge,
     )

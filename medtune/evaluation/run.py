@@ -1,5 +1,6 @@
 """One evaluation from options to results: what is measured, by what, and what it says."""
 
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -19,7 +20,7 @@ from medtune.common.log import is_main_process, logger
 from medtune.common.memory import peak_memory_bytes
 from medtune.data.reading import SUFFIXES, find_files
 from medtune.evaluation.asking.language_model import ChatModel
-from medtune.evaluation.engine import Stopwatch, run_task, summarize
+from medtune.evaluation.engine import run_task, summarize
 from medtune.evaluation.loading import find_judge, load_language_model, task_options
 from medtune.evaluation.results.comparison import compare, find_regressions
 from medtune.evaluation.results.folder import EvaluationFolder, read_results
@@ -66,7 +67,7 @@ def measure_model(
     paths: Mapping[str, Path],
 ) -> dict[str, Any]:
     """Run the benchmarks that are not done, write everything, return the results."""
-    watch = Stopwatch()
+    started = time.monotonic()
     if judge := find_judge(arguments):
         judge.check()
     PartialState().wait_for_everyone()  # until all have looked at the folder as it was
@@ -77,7 +78,7 @@ def measure_model(
     set_seed(arguments.seed)
     tokenizer = load_tokenizer(model_arguments)
     model, about = load_language_model(model_arguments, arguments, tokenizer)
-    options = task_options(arguments, model, tokenizer)
+    options = task_options(arguments, model, tokenizer, judge)
     results = folder.unfinished() or {
         "model": about,
         "options": folder.inputs["options"],
@@ -88,7 +89,7 @@ def measure_model(
             logger.info("%s: done before", name)
             continue
         examples = worked_examples(name, paths[name], arguments)
-        task_watch, before = Stopwatch(), getattr(model, "num_truncated", 0)
+        task_started, before = time.monotonic(), getattr(model, "num_truncated", 0)
         kind = BENCHMARKS[name]
         build = partial(kind, options=options, examples=examples)
         counted = run_task(name, docs, build, model, folder)
@@ -96,12 +97,12 @@ def measure_model(
         if is_main_process():
             found = summarize(kind, counted)
             found["truncated"] = sum(truncated)
-            found["seconds"] = task_watch.seconds
+            found["seconds"] = round(time.monotonic() - task_started, 2)
             results["tasks"][name] = found
             folder.keep(name, results)
             say_result(name, found)
     if is_main_process():
-        results["seconds"] = watch.seconds
+        results["seconds"] = round(time.monotonic() - started, 2)
         if isinstance(model, ChatModel) and model.seconds:
             results["tokens_per_second"] = round(model.num_tokens / model.seconds, 1)
         results["peak_memory_bytes"] = peak_memory_bytes()

@@ -24,26 +24,6 @@ class Reply:
     num_tokens: int
 
 
-def generate_replies(
-    model: PreTrainedModel | PeftModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[list[int]],
-    max_new_tokens: int,
-    stop_ids: Sequence[int] | None = None,
-) -> list[Reply]:
-    """Return the most likely reply (greedy) to each prompt, at most `max_new_tokens` long.
-
-    prompts: their ids.   stop_ids: what ends a reply; None for the model's own.   The model is to
-    be in evaluation mode.
-    """
-    replies: dict[int, Reply] = {}
-    for numbers in batch_prompts(prompts):
-        batch = [prompts[number] for number in numbers]
-        answered = generate_batch(model, tokenizer, batch, max_new_tokens, stop_ids)
-        replies.update(zip(numbers, answered, strict=True))
-    return [replies[number] for number in range(len(prompts))]
-
-
 def batch_prompts(prompts: Sequence[list[int]]) -> list[list[int]]:
     """Return the numbers of the prompts of each batch, those of a like length together.
 
@@ -69,9 +49,11 @@ def generate_batch(
     stop_ids: Sequence[int] | None = None,
     **options: Any,
 ) -> list[Reply]:
-    """Return the replies to prompts that are answered at one time, see `generate_replies`.
+    """Return the most likely reply (greedy) to each of the prompts, answered at one time.
 
-    options: of transformers' `generate`, such as repetition_penalty; do_sample draws the replies.
+    prompts: their ids, see batch_prompts.   stop_ids: what ends a reply; None for the model's own.
+    The model is to be in evaluation mode.   options: of transformers' `generate`, such as
+    repetition_penalty; do_sample draws the replies.
     """
     ends = set(stop_ids_of(model) if stop_ids is None else stop_ids)
     width = max(map(len, prompts))

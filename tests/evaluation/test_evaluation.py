@@ -1,6 +1,7 @@
 """evaluation.py as a user runs it: numbers, folders, interruptions, comparisons, mistakes."""
 
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lm_eval.api.model import LM
 
 import evaluation
 from medtune.common.errors import CheckpointError, ConfigError, MedtuneError, RegressionError
@@ -267,6 +269,52 @@ def test_model_without_a_chat_template_is_asked_in_plain_text(
 
     assert len(read_json(folder / "results.json")["tasks"]) == 10
     assert read_samples(samples_of(folder, "perplexity"))[-1]["prompt"] == book
+
+
+class ForeignModel(LM):
+    """A model of lm-eval's own kind: strings in, plain strings and numbers out."""
+
+    created_with = ""
+
+    @classmethod
+    def create_from_arg_string(cls, arg_string: str, *_: Any) -> "ForeignModel":
+        cls.created_with = arg_string
+        return cls()
+
+    def loglikelihood(self, requests: list[Any]) -> list[tuple[float, bool]]:
+        return [(-float(len(answer)), False) for _, answer in (r.args for r in requests)]
+
+    def loglikelihood_rolling(self, requests: list[Any]) -> list[float]:
+        return [-float(len(request.args[0])) for request in requests]
+
+    def generate_until(self, requests: list[Any]) -> list[str]:
+        return [f"答案是{request.args[0][-1]}。" for request in requests]
+
+    def apply_chat_template(
+        self, chat_history: list[Any], add_generation_prompt: bool = True
+    ) -> str:
+        return "".join(message["content"] for message in chat_history) + "B"
+
+    @property
+    def tokenizer_name(self) -> str:
+        return "foreign"
+
+
+def test_benchmarks_run_on_a_backend_of_lm_eval(
+    measure: Any, monkeypatch: pytest.MonkeyPatch, small_model_folder: Path
+) -> None:
+    """vLLM is not here: what is passed to it, and that its kind of answers is enough."""
+    monkeypatch.setattr("lm_eval.api.registry.get_model", {"vllm": ForeignModel}.__getitem__)
+    folder = measure("foreign_model", "--backend=vllm", "--backend_args=dtype=auto")
+    results = read_json(folder / "results.json")["tasks"]
+
+    assert ForeignModel.created_with == f"pretrained={small_model_folder},seed=0,dtype=auto"
+    assert len(results) == 10
+    # -1 a character: exp(1) by character; of the four questions B is right for one.
+    per_character = results["perplexity"]["metrics"]["perplexity_per_character"]["value"]
+    assert per_character == pytest.approx(math.e)
+    assert results["cmb_exam_generate"]["metrics"]["accuracy"]["value"] == 0.25
+    assert "stop_rate" not in results["replies"]["metrics"]  # it does not say how a reply ended
 
 
 def test_two_processes_give_the_numbers_of_one(

@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, BloomConfig, BloomForCausalLM, Pr
 
 from medtune.data.records import Conversation, Message, Source
 from medtune.evaluation.asking import language_model
-from medtune.evaluation.asking.language_model import CHAT, END_OF_TURN, ChatModel
+from medtune.evaluation.asking.language_model import CHAT, END_OF_TURN, ChatModel, messages_of
 from medtune.evaluation.asking.likelihoods import (
     Scored,
     attention_mask,
@@ -57,6 +57,10 @@ def ids(draw: random.Random, low: int, high: int) -> list[int]:
     return [draw.randrange(4000) for _ in range(draw.randint(low, high))]
 
 
+def ids_of(model: ChatModel, prompt: str, answer: str) -> list[int]:
+    return model.answer_ids(messages_of(prompt), model.prompt_ids(prompt), answer)
+
+
 # -- likelihoods
 
 
@@ -92,7 +96,7 @@ def test_packed_likelihoods_are_those_of_one_answer_at_a_time(
     ]
     found = [
         values
-        for batch in pack(items, tokens_per_batch)
+        for batch in pack(items, tokens_per_batch, size=lambda item: item.num_tokens)
         for values in log_likelihoods(small_model, batch)
     ]
     for item, values in zip(items, found, strict=True):
@@ -125,7 +129,7 @@ lengths = st.lists(
 @settings(max_examples=200, deadline=None)
 def test_packing_loses_nothing_and_keeps_to_its_limit(sizes: list, limit: int) -> None:
     items = [Scored([0] * size, [[0] * n for n in answers]) for size, answers in sizes]
-    batches = list(pack(items, limit))
+    batches = list(pack(items, limit, size=lambda item: item.num_tokens))
 
     assert [item for batch in batches for item in batch] == items
     for batch in batches:
@@ -142,8 +146,8 @@ def test_chat_ids_are_those_of_training(chat_model: Ask) -> None:
 
     prompt, answer = model.prompt_ids(chat(FEVER)), "多喝水。"
 
-    assert prompt + model.answer_ids(chat(FEVER), answer + END_OF_TURN) == trained
-    assert prompt + model.answer_ids(chat(FEVER), answer) == trained[:-1]
+    assert prompt + ids_of(model, chat(FEVER), answer + END_OF_TURN) == trained
+    assert prompt + ids_of(model, chat(FEVER), answer) == trained[:-1]
 
 
 def test_tokens_of_an_answer_are_counted_as_they_are_scored(chat_model: Ask) -> None:
@@ -152,7 +156,7 @@ def test_tokens_of_an_answer_are_counted_as_they_are_scored(chat_model: Ask) -> 
     for answer in ("多喝水。", "不要写<|user|>这样的字。"):
         asked = request("loglikelihood", chat(FEVER), answer + END_OF_TURN)
         ((value, _),) = model.loglikelihood([asked])
-        assert value.num_tokens == len(model.answer_ids(chat(FEVER), answer + END_OF_TURN))
+        assert value.num_tokens == len(ids_of(model, chat(FEVER), answer + END_OF_TURN))
     (text,) = model.loglikelihood_rolling([request("loglikelihood_rolling", "写<|user|>")])
     assert text.num_tokens == len(model.encoder.ids("写<|user|>"))
 
@@ -212,7 +216,7 @@ def test_prompt_that_is_too_long_loses_its_beginning_and_is_counted(chat_model: 
     model = chat_model(max_length=20)
     question = "发热、咳嗽、头痛、乏力，" * 10
     found = model.loglikelihood([request("loglikelihood", chat(question), "休息")])
-    answer = model.answer_ids(chat(question), "休息")
+    answer = ids_of(model, chat(question), "休息")
     kept = model.prompt_ids(chat(question))[-(20 - len(answer)) :]
 
     assert model.num_truncated == 1
@@ -234,6 +238,22 @@ def test_windows_predict_every_token_once(chat_model: Ask, stride: int) -> None:
     assert all(len(prompt) + len(answer) <= 16 + 1 for prompt, answer in windows)
     if stride < 16:  # all but the first window see at least what does not move out
         assert all(len(prompt) >= 16 - stride for prompt, _ in windows[1:])
+
+
+def test_sliding_window_gives_each_token_all_that_the_window_holds(chat_model: Ask) -> None:
+    """Of 16 tokens read at a time the first 16 are predicted, then 5 at each step of 5."""
+    model = chat_model(max_length=16, stride=5)
+    text = "发热、咳嗽、头痛、乏力，都要休息，多喝水，不要自己吃药。" * 2
+    ids = [model.prefix_id, *model.encoder.ids(text)]
+    expected, start = plain(model.model, ids[:1], ids[1:17]), 17
+    while start < len(ids):
+        end = min(start + 5, len(ids))
+        first = end - 1 - 16  # the window ends before the last token that is predicted
+        expected += plain(model.model, ids[first:start], ids[start:end])
+        start = end
+
+    asked = [request("loglikelihood_rolling", text)]
+    assert model.loglikelihood_rolling(asked) == pytest.approx([expected], abs=TOLERANCE)
 
 
 def test_text_within_the_window_has_the_likelihood_of_one_forward(chat_model: Ask) -> None:

@@ -1,6 +1,7 @@
 """Intervals and tests: against formulas where there are any, and against what they must satisfy."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -136,9 +137,37 @@ def test_exchanging_the_models_turns_the_difference_around(first: list, second: 
     there, back = compare_paired(before, after, F1, 200), compare_paired(after, before, F1, 200)
 
     assert there["delta"] == pytest.approx(-back["delta"], abs=1e-12)
-    # Quantiles are taken from the observed values, which may be one apart at the two ends.
-    assert there["low"] <= there["high"]
-    assert 0 < there["p_value"] <= 1 and 0 < back["p_value"] <= 1
+    assert there["p_value"] == back["p_value"]
+    # The same resamples with the other sign: the ends change places.
+    assert there["low"] == pytest.approx(-back["high"], abs=1e-12)
+    assert there["high"] == pytest.approx(-back["low"], abs=1e-12)
+
+
+def test_interval_and_p_value_of_f1_are_those_of_scipy() -> None:
+    """scipy draws other resamples, one item at a time; 2,000 know an end to some 0.01 here."""
+    stats = pytest.importorskip("scipy.stats")
+    generator = np.random.default_rng(5)
+    first, second = generator.integers(0, 4, (2, 3, 60)).astype(float)
+    second[0] += generator.integers(0, 2, 60)
+    items = [
+        [dict(zip(("tp", "fp", "fn"), row, strict=True)) for row in counts.T.tolist()]
+        for counts in (first, second)
+    ]
+
+    def f1(*columns: Any, axis: int = -1) -> Any:
+        return F1.of_sums(np.stack([column.sum(axis) for column in columns], axis=-1))
+
+    def difference(*columns: Any, axis: int = -1) -> Any:
+        return f1(*columns[3:], axis=axis) - f1(*columns[:3], axis=axis)
+
+    ours = measure(items[0], [F1])["f1"]
+    settings = {"paired": True, "n_resamples": 2000, "method": "percentile", "rng": 1}
+    theirs = stats.bootstrap(tuple(first), f1, **settings).confidence_interval
+    assert (ours["low"], ours["high"]) == pytest.approx(tuple(theirs), abs=0.012)
+
+    paired = compare_paired(*items, F1)
+    theirs = stats.bootstrap((*first, *second), difference, **settings).confidence_interval
+    assert (paired["low"], paired["high"]) == pytest.approx(tuple(theirs), abs=0.015)
 
 
 def test_numbers_are_the_same_every_time() -> None:

@@ -87,6 +87,19 @@ def test_written_answer_counts_strictly_and_officially(benchmarks: Path) -> None
     assert [sample.malformed is None for sample in found] == [True, True, False, False]
 
 
+def test_analysis_is_asked_of_written_answers_alone(benchmarks: Path) -> None:
+    options = TaskOptions(chain_of_thought=True)
+    prompts = {
+        kind.name: build(kind, benchmarks, options)
+        .messages(CmbExam.read(benchmarks / "cmb_exam")[0])[0]
+        .content
+        for kind in (CmbExam, CmbExamGenerate)
+    }
+
+    assert "请分析每个选项" in prompts["cmb_exam_generate"]
+    assert "不需要做任何分析" in prompts["cmb_exam"]
+
+
 def test_answers_come_from_a_key_file_by_id_and_the_rest_is_counted(
     tmp_path: Path, write_jsonl: WriteJsonl, caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,

@@ -16,7 +16,7 @@ from medtune.models.generation import (
     BATCH_TOKENS,
     Reply,
     batch_prompts,
-    generate_replies,
+    generate_batch,
     stop_ids_of,
 )
 
@@ -46,7 +46,7 @@ def test_reply_in_a_batch_is_the_reply_alone(
 ) -> None:
     prompts = prompts_of(tokenizer, "头痛", "感冒发热三天了应该怎么办？", "咳", "布洛芬怎么吃？")
 
-    replies = generate_replies(model, tokenizer, prompts, LIMIT, [0])
+    replies = generate_batch(model, tokenizer, prompts, LIMIT, [0])
 
     expected = [tokenizer.decode(ids_alone(model, prompt)) for prompt in prompts]
     assert [reply.text for reply in replies] == [text.strip() for text in expected]
@@ -62,7 +62,7 @@ def test_reply_ends_before_the_first_stop_id(
     place = whole[0].index(stop)
     assert stop not in whole[1]
 
-    replies = generate_replies(model, tokenizer, prompts, LIMIT, [stop])
+    replies = generate_batch(model, tokenizer, prompts, LIMIT, [stop])
 
     assert replies[0] == Reply(tokenizer.decode(whole[0][:place]).strip(), True, place + 1)
     assert replies[1].stopped is False
@@ -76,13 +76,9 @@ def test_model_s_own_stop_ids_hold_where_none_are_given(
     for ids, expected in ((first, [first]), ([first, 1], [first, 1]), (None, [])):
         monkeypatch.setattr(model.generation_config, "eos_token_id", ids)
         assert stop_ids_of(model) == expected
-        (reply,) = generate_replies(model, tokenizer, [prompt], LIMIT)
+        (reply,) = generate_batch(model, tokenizer, [prompt], LIMIT)
         assert reply.stopped == bool(expected)
         assert (reply.text == "") == bool(expected)
-
-
-def test_no_prompts_no_replies(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
-    assert generate_replies(model, tokenizer, [], LIMIT) == []
 
 
 @given(st.lists(st.integers(1, 3 * BATCH_TOKENS), max_size=60))

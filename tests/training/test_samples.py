@@ -23,7 +23,7 @@ from medtune.common.errors import ConfigError, DataError
 from medtune.common.log import logger
 from medtune.data.rendering import ChatRenderer
 from medtune.models.families import family_of, stop_token_ids
-from medtune.models.generation import Reply, generate_replies
+from medtune.models.generation import Reply, generate_batch
 from medtune.training import replies
 from medtune.training.guards.board import as_written, markdown_of
 from medtune.training.progress import read_metrics
@@ -79,7 +79,7 @@ def replies_of_finished(folder: Path, base: Path, limit: int) -> list[Reply]:
     renderer = ChatRenderer(tokenizer, family_of(tokenizer).turn_end)
     asked = replies.read_questions(folder.parent / "questions.jsonl")
     prompts = [renderer.prompt_ids(question.messages) for question in asked]
-    return generate_replies(model, tokenizer, prompts, limit, stop_token_ids(tokenizer, set()))
+    return generate_batch(model, tokenizer, prompts, limit, stop_token_ids(tokenizer, set()))
 
 
 # -- what is written

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from operator import attrgetter, itemgetter
 from typing import Any
 from zlib import crc32
 
@@ -22,7 +23,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from medtune.data.encoding import PlainEncoder
-from medtune.data.records import Conversation, Message, Source
+from medtune.data.records import Message, Source
 from medtune.data.rendering import ChatRenderer
 from medtune.evaluation.asking.answers import GeneratedText, ScoredText
 from medtune.evaluation.asking.likelihoods import (
@@ -92,19 +93,17 @@ class ChatModel(LM):
         arguments = [request.args for request in requests]
         missing = [a for a in dict.fromkeys(arguments) if not self._known("loglikelihood", a)]
         if missing:
-            groups = groupby(missing, key=lambda pair: pair[0])
-            batches = self._packed(
-                (prompt, [pair[1] for pair in pairs]) for prompt, pairs in groups
-            )
-            total = sum(1 for _ in groupby(missing, key=lambda pair: pair[0]))
-            for batch in with_progress(batches, total, self.what):
-                found = self._score([scored for _, _, scored in batch])
+            groups = [list(group) for _, group in groupby(missing, key=itemgetter(0))]
+            asked = ((group, self.scored(group[0][0], [a for _, a in group])) for group in groups)
+            batches = pack(asked, self.limits.per_batch, size=lambda pair: pair[1].num_tokens)
+            for batch in with_progress(batches, len(groups), self.what):
+                found = self._score([scored for _, scored in batch])
                 self.responses.add(
                     "loglikelihood",
                     [
-                        ((prompt, answer), [*value, len(ids)])
-                        for (prompt, answers, scored), values in zip(batch, found, strict=True)
-                        for answer, value, ids in zip(answers, values, scored.answers, strict=True)
+                        (request, [*value, len(ids)])
+                        for (group, scored), values in zip(batch, found, strict=True)
+                        for request, value, ids in zip(group, values, scored.answers, strict=True)
                     ],
                 )
         known = (self.responses.find("loglikelihood", pair) for pair in arguments)
@@ -118,7 +117,7 @@ class ChatModel(LM):
             windows = [Scored(list(p), [list(a)]) for p, a in self._windows(text[0])]
             found = [
                 value
-                for batch in pack(windows, self.limits.per_batch)
+                for batch in pack(windows, self.limits.per_batch, size=attrgetter("num_tokens"))
                 for value in self._score(batch)
             ]
             value = sum(scores[0][0] for scores in found)
@@ -172,22 +171,32 @@ class ChatModel(LM):
 
     def prompt_ids(self, prompt: str) -> list[int]:
         """Return the ids of a chat prompt, or of plain text after an end of text."""
-        if self.renderer and prompt.startswith(CHAT):
+        if self.renderer and self._is_chat(prompt):
             return self.renderer.prompt_ids(messages_of(prompt))
         return [self.prefix_id, *self.encoder.ids(prompt)]
 
-    def answer_ids(self, prompt: str, answer: str) -> list[int]:
-        """Return the ids that an answer has after its prompt.
+    def scored(self, prompt: str, answers: list[str]) -> Scored:
+        """Return the ids of a prompt and of its answers, cut to what the model takes."""
+        prompt_ids = self.prompt_ids(prompt)
+        messages = messages_of(prompt) if self._is_chat(prompt) else None
+        ids = [self.answer_ids(messages, prompt_ids, answer) for answer in answers]
+        return self._fit(prompt_ids, ids)
+
+    def answer_ids(
+        self, messages: tuple[Message, ...] | None, prompt_ids: list[int], answer: str
+    ) -> list[int]:
+        """Return the ids that an answer has after its prompt; messages None: after plain text.
 
         After chat they are those of training: a token may reach over the border of header and text.
         """
         text = answer.removesuffix(END_OF_TURN)
-        if not (self.renderer and prompt.startswith(CHAT)):
+        if messages is None or self.renderer is None:
             return list(self.encoder.ids(text))
-        messages = (*messages_of(prompt), Message("assistant", text))
-        rendered = self.renderer.conversation(Conversation(messages, NO_SOURCE))
-        ids = rendered.input_ids[len(self.renderer.prompt_ids(messages[:-1])) :]
+        ids = self.renderer.answer_ids(messages, prompt_ids, text, NO_SOURCE)
         return ids if answer.endswith(END_OF_TURN) else ids[:-1]
+
+    def _is_chat(self, prompt: str) -> bool:
+        return self.renderer is not None and prompt.startswith(CHAT)
 
     @property
     def prefix_id(self) -> int:
@@ -199,24 +208,6 @@ class ChatModel(LM):
 
     def _known(self, kind: str, arguments: Sequence[Any]) -> bool:
         return self.responses.find(kind, arguments) is not None
-
-    def _packed(
-        self, groups: Iterator[tuple[str, list[str]]]
-    ) -> Iterator[list[tuple[str, list[str], Scored]]]:
-        """Yield batches of (prompt, answers, their ids) that fit into a row."""
-        batch: list[tuple[str, list[str], Scored]] = []
-        used = 0
-        for prompt, answers in groups:
-            scored = self._fit(
-                self.prompt_ids(prompt), [self.answer_ids(prompt, answer) for answer in answers]
-            )
-            if batch and used + scored.num_tokens > self.limits.per_batch:
-                yield batch
-                batch, used = [], 0
-            batch.append((prompt, answers, scored))
-            used += scored.num_tokens
-        if batch:
-            yield batch
 
     def _fit(self, prompt_ids: list[int], answers: list[list[int]]) -> Scored:
         """Return prompt and answers; if they are too long, the prompt without its beginning.

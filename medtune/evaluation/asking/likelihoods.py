@@ -9,14 +9,15 @@ The last token of an answer is predicted and never read, so an answer of one tok
 option) takes no place in the row at all. Logits are computed where they are needed only.
 """
 
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple, TypeVar
 
 import torch
 from transformers import PreTrainedModel
 
 from medtune.common.log import logger
 
+ItemT = TypeVar("ItemT")
 LogLikelihood = tuple[float, bool]  # nats; whether greedy decoding gives this answer
 
 
@@ -32,16 +33,21 @@ class Scored(NamedTuple):
         return len(self.prompt_ids) + sum(len(ids) - 1 for ids in self.answers)
 
 
-def pack(items: Iterable[Scored], tokens_per_batch: int) -> Iterator[list[Scored]]:
-    """Yield consecutive items that fit together; an item that is longer goes alone."""
-    batch: list[Scored] = []
+def pack(
+    items: Iterable[ItemT], tokens_per_batch: int, size: Callable[[ItemT], int]
+) -> Iterator[list[ItemT]]:
+    """Yield consecutive items that fit together; an item that is longer goes alone.
+
+    size: how many tokens of a row an item takes.
+    """
+    batch: list[ItemT] = []
     used = 0
     for item in items:
-        if batch and used + item.num_tokens > tokens_per_batch:
+        if batch and used + size(item) > tokens_per_batch:
             yield batch
             batch, used = [], 0
         batch.append(item)
-        used += item.num_tokens
+        used += size(item)
     if batch:
         yield batch
 

@@ -174,13 +174,12 @@ def portions(resamples: int, num_items: int) -> list[int]:
 
 def percentiles(values: Floats) -> tuple[float | None, float | None]:
     """Return the ends of the central 95 %; None where most resamples give no number."""
-    finite = values[~np.isnan(values)]
-    if len(finite) * 2 < len(values):
+    numbers = np.sort(values[~np.isnan(values)])
+    if len(numbers) * 2 < len(values):
         return None, None
-    edge = (1 - CONFIDENCE) / 2
-    # inf (a perplexity that overflows) is a value: interpolation between two of them would be NaN.
-    low, high = np.quantile(finite, [edge, 1 - edge], method="closest_observation")
-    return float(low), float(high)
+    # Resamples themselves, no point between two: inf (a perplexity that overflows) is a value.
+    outside = round((1 - CONFIDENCE) / 2 * (len(numbers) - 1))
+    return float(numbers[outside]), float(numbers[-1 - outside])
 
 
 def number(value: Any) -> float | None:

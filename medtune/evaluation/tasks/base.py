@@ -17,7 +17,6 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.task import Task
 
 from medtune.data.records import Message
-from medtune.evaluation.asking.answers import GeneratedText
 from medtune.evaluation.results.statistics import Metric
 
 Doc = dict[str, Any]
@@ -152,8 +151,8 @@ class Benchmark(Task):
         return self.docs
 
     def doc_to_text(self, doc: Doc) -> str:
-        """Return the last message, for lm-eval's listings."""
-        return self.messages(doc)[-1].content
+        """Return nothing: the prompt is made of `messages`."""
+        return ""
 
     def doc_to_target(self, doc: Doc) -> str:
         """Return the right answer, for lm-eval's listings."""
@@ -209,15 +208,3 @@ class Benchmark(Task):
     def generate(self) -> Request:
         """Return the request for one reply."""
         return GENERATE, (dict(self.options.generation),)
-
-
-def reply_counts(reply: str) -> dict[str, float]:
-    """Return what any generated reply counts: items, whether and how long it stopped itself.
-
-    A reply of a model that does not say how it ended has items and characters alone.
-    """
-    counts = {"items": 1.0, "characters": float(len(reply))}
-    if isinstance(reply, GeneratedText):
-        counts["stopped"] = float(reply.stopped)
-        counts["tokens"] = float(reply.num_tokens)
-    return counts

@@ -28,6 +28,7 @@ from medtune.evaluation.results.statistics import Floats, Metric, mean
 from medtune.evaluation.scorers.cmb.official import official_answer
 from medtune.evaluation.scorers.cmb.prompts import build_answer, build_prompt, shown_options
 from medtune.evaluation.scorers.cmb.reading import SEVERAL_ANSWERS, read_choice
+from medtune.evaluation.scorers.cmb.scores import official_counts, strict_counts
 from medtune.evaluation.tasks.base import SCORE, Benchmark, Doc, Items, Request, Sample
 from medtune.evaluation.tasks.reading import item_id, object_rows, text_field
 from medtune.evaluation.tasks.replies import SHAPE_METRICS, present, shape_counts
@@ -183,13 +184,11 @@ class CmbExamGenerate(CmbExam):
         reply, options = responses[0], shown_options(doc)
         letters = "".join(options)
         chosen = read_choice(reply, letters, doc["question_type"], options)
+        official = official_answer([reply], doc["question_type"])
         counts = {
             **shape_counts(reply),
-            "correct": float(chosen is not None and set(chosen) == set(doc["answer"])),
-            "correct_official": float(
-                official_answer([reply], doc["question_type"]) == doc["answer"]
-            ),
-            "unread": float(chosen is None),
+            **strict_counts(doc["answer"], chosen),
+            "correct_official": official_counts(doc["answer"], official)["correct"],
             "chance": 1 / len(self.candidates(doc)),
         }
         malformed = "no answer could be read" if chosen is None else None

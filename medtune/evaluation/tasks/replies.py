@@ -7,9 +7,10 @@ from typing import Any
 from medtune.common.errors import DataError
 from medtune.data.reading import find_files
 from medtune.data.records import Message
+from medtune.evaluation.asking.answers import GeneratedText
 from medtune.evaluation.results.statistics import Metric, mean
 from medtune.evaluation.scorers.rouge_bleu import METRIC_NAMES, score_pair
-from medtune.evaluation.tasks.base import Benchmark, Doc, Items, Request, Sample, reply_counts
+from medtune.evaluation.tasks.base import Benchmark, Doc, Items, Request, Sample
 from medtune.evaluation.tasks.reading import item_id, object_rows, text_field
 from medtune.evaluation.tasks.texts import read_turns
 
@@ -28,13 +29,19 @@ TEXT_METRICS = [
 
 
 def shape_counts(reply: str) -> dict[str, float]:
-    """Return what the form of a reply counts: its end, its length, runs that it repeats."""
+    """Return what the form of a reply counts: its length, runs that it repeats, its end.
+
+    A reply of a model that does not say how it ended has no tokens and no end.
+    """
     runs = [
         reply[start : start + REPEATED_CHARACTERS]
         for start in range(len(reply) - REPEATED_CHARACTERS + 1)
     ]
     repeated = float(len(runs) - len(set(runs)))
-    return {**reply_counts(reply), "runs": float(len(runs)), "repeated": repeated}
+    counts = {"items": 1.0, "characters": float(len(reply)), "runs": float(len(runs))}
+    if isinstance(reply, GeneratedText):
+        counts |= {"stopped": float(reply.stopped), "tokens": float(reply.num_tokens)}
+    return {**counts, "repeated": repeated}
 
 
 def text_counts(reply: str, reference: str) -> dict[str, float]:

@@ -89,10 +89,6 @@ class Perplexity(Likelihood):
         """Return no prompt."""
         return []
 
-    def doc_to_text(self, doc: Doc) -> str:
-        """Return no prompt."""
-        return ""
-
     def requests(self, doc: Doc) -> list[Request]:
         """Ask for the whole text's log-likelihood."""
         return [(ROLL, (doc["text"],))]
