@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from peft import LoraConfig, PromptTuningConfig, get_peft_model
+from peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from torch.nn.functional import pad
 from transformers import (
     AutoTokenizer,
@@ -36,7 +36,8 @@ from medtune.data.preparation import Rows
 from medtune.models.adapters import TrainableModel
 from medtune.training.packed.forward import install_packed_forward, pack_batch, why_not_packed
 from medtune.training.packed.head import FrozenHead
-from medtune.training.packed.segments import Segment
+from medtune.training.packed.prefix import install_prefix
+from medtune.training.packed.segments import Segment, Segments, attend_each
 from medtune.training.trainers import build_preference_trainer
 
 VOCABULARY = 97
@@ -175,7 +176,10 @@ def test_a_single_pair_equals_its_rows_alone(
 
 
 def test_documents_of_a_block_equal_documents_alone(models: Callable[..., Any]) -> None:
-    packed, plain = models(share_prefix=False)
+    check_documents(*models(share_prefix=False))
+
+
+def check_documents(packed: Any, plain: Any) -> None:
     documents = [[5, 6, 7], [8, 9, 10, 11], [12, 13]]
     block = torch.tensor([[*documents[0], *documents[1]], [*documents[2], 0, 0, 0, 0, 0]])
     labels = torch.tensor([[X, 6, 7, X, 9, 10, 11], [X, 13, X, X, X, X, X]])
@@ -189,6 +193,77 @@ def test_documents_of_a_block_equal_documents_alone(models: Callable[..., Any]) 
     torch.testing.assert_close(
         log_probs[labels[:, 1:] != X], torch.cat(alone), atol=TOLERANCE, rtol=0
     )
+
+
+NUM_VIRTUAL = 5
+
+
+@pytest.fixture(params=CONFIGS.values(), ids=CONFIGS)
+def prefixed(request: pytest.FixtureRequest) -> Callable[[bool], tuple[Any, Any]]:
+    """A function (share_prefix) -> the same model with a P-Tuning prefix twice, as `models`."""
+
+    def build(share_prefix: bool) -> tuple[Any, Any]:
+        peft = PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=NUM_VIRTUAL)
+        packed, plain = (get_peft_model(new_model(request.param), peft) for _ in range(2))
+        for model in (packed, plain):
+            generator = torch.Generator().manual_seed(1)
+            for parameter in model.prompt_encoder.parameters():
+                parameter.data = torch.randn(parameter.shape, generator=generator)
+        install_packed_forward(packed.base_model, share_prefix)
+        install_prefix(packed)
+        return packed.train(), plain.train()
+
+    return build
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_pairs_behind_a_prefix_equal_rows_alone(prefixed: Callable[..., Any], side: str) -> None:
+    packed, plain = prefixed(share_prefix=True)
+    rows = rows_of(list(PAIRS.values()))
+    check_equal(packed, plain, rows, side)
+    with packed.disable_adapter():  # the reference of DPO
+        bare = packed(**batch_of(rows, side), fused_lm_head=True).log_probs
+    expected = one_by_one(plain.base_model, rows)
+    torch.testing.assert_close(bare[bare != 0], torch.cat(expected), atol=TOLERANCE, rtol=0)
+    assert not torch.allclose(torch.cat(expected), torch.cat(one_by_one(plain, rows)), atol=0.01)
+
+
+def test_documents_behind_a_prefix_equal_documents_alone(prefixed: Callable[..., Any]) -> None:
+    check_documents(*prefixed(share_prefix=False))
+
+
+@pytest.mark.parametrize("num_virtual", [0, 3])
+def test_gathered_keys_are_those_that_each_segment_attends_to(num_virtual: int) -> None:
+    """What the GPU's kernel is given: queries and keys of all segments laid end to end."""
+    generator = torch.Generator().manual_seed(2)
+    parts = [Segment(0, 4), Segment(4, 6, 0, 3), Segment(6, 9)]
+    segments = Segments(parts, torch.device("cpu"))
+    if num_virtual:
+        segments.virtual.append((torch.randn(1, 2, num_virtual, 8, generator=generator),) * 2)
+    query, key, value = (torch.randn(1, 2, n, 8, generator=generator)
+                         for n in (9, 9 + num_virtual, 9 + num_virtual))  # fmt: skip
+
+    assert segments.key_index is not None
+    queries, keys = segments.offsets
+    outputs = []
+    for number in range(len(parts)):
+        rows = slice(int(queries[number]), int(queries[number + 1]))
+        seen = segments.key_index[int(keys[number]) : int(keys[number + 1])]
+        scores = query[:, :, rows] @ key[:, :, seen].transpose(2, 3)
+        visible = torch.ones(scores.shape[2:]).tril(len(seen) - scores.size(2)).bool()
+        outputs.append(scores.masked_fill(~visible, -torch.inf).softmax(-1) @ value[:, :, seen])
+
+    ours = attend_each(query, key, value, segments, 1.0, 0.0)
+    torch.testing.assert_close(ours, torch.cat(outputs, 2).transpose(1, 2))
+
+
+def test_recomputed_activations_keep_the_prefix(prefixed: Callable[..., Any]) -> None:
+    plain, recomputing = (prefixed(share_prefix=True)[0] for _ in range(2))
+    recomputing.base_model.gradient_checkpointing_enable({"use_reentrant": False})
+    (one, one_gradients), (other, other_gradients) = step(plain), step(recomputing)
+    assert torch.equal(one, other)
+    assert len(one_gradients) == 1
+    assert all(torch.equal(one_gradients[name], other_gradients[name]) for name in one_gradients)
 
 
 def test_equal_to_trls_own_forward_in_every_field(models: Callable[..., Any]) -> None:

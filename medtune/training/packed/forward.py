@@ -12,6 +12,7 @@ row are left out, since no score depends on them.
 
 import functools
 import types
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,7 @@ from transformers.utils import ModelOutput
 
 from medtune.data.rendering import IGNORE_INDEX
 from medtune.training.packed.head import Scores, score_tokens
-from medtune.training.packed.segments import NAME, Segment, Segments
+from medtune.training.packed.segments import NAME, KeysAndValues, Segment, Segments
 
 SCALED_LOGITS = (
     "final_logit_softcapping",
@@ -220,7 +221,8 @@ def uses_sliding_window(config: Any) -> bool:
 def install_packed_forward(model: PreTrainedModel, share_prefix: bool) -> None:
     """Give a model that has TRL's fused head the packed forward in its place.
 
-    share_prefix: its batches are pairs. Calls without `fused_lm_head` are as before.
+    share_prefix: its batches are pairs. Calls without `fused_lm_head` are as before.   The forward
+    takes one thing more, `virtual`: see Segments.
     """
     model.set_attn_implementation(NAME)
     original = model.forward
@@ -236,6 +238,7 @@ def install_packed_forward(model: PreTrainedModel, share_prefix: bool) -> None:
         labels: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
+        virtual: Sequence[KeysAndValues] = (),
         **kwargs: Any,
     ) -> Any:
         if not fused_lm_head or input_ids is None or labels is None:
@@ -246,9 +249,10 @@ def install_packed_forward(model: PreTrainedModel, share_prefix: bool) -> None:
             given = {name: value for name, value in given.items() if value is not None}
             return original(*args, **given, **kwargs, fused_lm_head=fused_lm_head)
         batch = pack_batch(input_ids, labels, attention_mask, position_ids, share_prefix)
+        batch.segments.virtual.extend(virtual)
         states = self.base_model(
             input_ids=batch.input_ids,
-            position_ids=batch.position_ids,
+            position_ids=batch.position_ids + batch.segments.num_virtual,
             attention_mask=no_mask.to(input_ids.device),
             segments=batch.segments,
             use_cache=False,

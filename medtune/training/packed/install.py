@@ -2,6 +2,7 @@
 
 import ctypes
 import platform
+from typing import Any
 
 from accelerate.utils import is_peft_model
 from transformers import Trainer
@@ -9,6 +10,7 @@ from transformers import Trainer
 from medtune.common.log import logger
 from medtune.training.packed.forward import install_packed_forward, why_not_packed
 from medtune.training.packed.lora import fuse_lora
+from medtune.training.packed.prefix import has_prefix, install_prefix
 
 # mallopt's parameters, from <malloc.h>
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
@@ -33,13 +35,20 @@ def make_fast(trainer: Trainer, share_prefix: bool) -> None:
     for base in bases:
         install_packed_forward(base, share_prefix)
         fuse_lora(base)
+    if has_prefix(trainer.model):
+        install_prefix(trainer.model)
     if trainer.args.use_cpu:
         keep_freed_memory()
 
 
+def has_prompt(model: Any) -> bool:
+    """Whether PEFT puts virtual tokens or keys before every row."""
+    return is_peft_model(model) and model.active_peft_config.is_prompt_learning
+
+
 def why_padded(trainer: Trainer) -> str | None:
     """Return what in a trainer's own options needs TRL's forward; None if nothing does."""
-    if is_peft_model(trainer.model) and trainer.model.active_peft_config.is_prompt_learning:
+    if has_prompt(trainer.model) and not has_prefix(trainer.model):
         return "virtual tokens stand before each row"
     if getattr(trainer, "use_weighting", False):
         return "--use_weighting needs the whole distribution of each token"

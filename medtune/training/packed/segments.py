@@ -3,6 +3,8 @@
     stream   [ prompt chosen | rejected | next row ... ]
     rejected sees the prompt, which stands once in the stream, and its own earlier tokens
 
+The keys and values of a P-Tuning prefix stand before the stream, once, and every segment sees them.
+
 Registered with transformers under the name `segment`. The plan travels with the call, as the
 keyword `segments`; a call without it (generation, padded batches) is transformers' own `sdpa`.
 """
@@ -20,6 +22,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 NAME = "segment"
+KeysAndValues = tuple[torch.Tensor, torch.Tensor]
 # torch 2.11 takes fewer key heads without being told; from 2.12 on it must be.
 GROUPS_ALLOWED: dict[str, Any] = (
     {"enable_gqa": True} if "enable_gqa" in signature(varlen_attn).parameters else {}
@@ -37,17 +40,33 @@ class Segment:
 
     @property
     def num_keys(self) -> int:
-        """How many tokens its last token sees, itself among them."""
+        """How many tokens of the stream its last token sees, itself among them."""
         return self.prefix_end - self.prefix_start + self.end - self.start
 
 
 @dataclass(eq=False)
 class Segments:
-    """The segments of one stream, in order and without gaps, with what attention derives once."""
+    """The segments of one stream, in order and without gaps, with what attention derives once.
+
+    virtual: keys and values of each layer that all segments see, (1, heads, virtual tokens, head
+    size); empty without a P-Tuning prefix. Positions among the keys begin behind them.
+    """
 
     parts: list[Segment]
     device: torch.device
+    virtual: list[KeysAndValues] = field(default_factory=list)
     masks: dict[Segment, torch.Tensor] = field(default_factory=dict)
+
+    @cached_property
+    def num_virtual(self) -> int:
+        """How many keys stand before those of the stream."""
+        return self.virtual[0][0].size(2) if self.virtual else 0
+
+    def keys_of(self, part: Segment) -> list[tuple[int, int]]:
+        """Return the ranges (start, end) of the keys that a segment sees, its own last."""
+        shift = self.num_virtual
+        seen = [(part.prefix_start, part.prefix_end), (part.start, part.end)]
+        return [(0, shift), *((start + shift, end + shift) for start, end in seen)]
 
     @cached_property
     def query_lengths(self) -> list[int]:
@@ -57,9 +76,8 @@ class Segments:
     @cached_property
     def cuts(self) -> list[int]:
         """Lengths of the pieces into which keys are cut: every segment and every prefix whole."""
-        borders = {0, *(part.end for part in self.parts)}
-        borders |= {x for part in self.parts for x in (part.prefix_start, part.prefix_end)}
-        ordered = sorted(borders)
+        ranges = [keys for part in self.parts for keys in self.keys_of(part)]
+        ordered = sorted({border for keys in ranges for border in keys})
         return [end - start for start, end in zip(ordered, ordered[1:], strict=False)]
 
     @cached_property
@@ -67,17 +85,16 @@ class Segments:
         """For each segment the numbers of the pieces that it sees, its own last."""
         starts = [sum(self.cuts[:number]) for number in range(len(self.cuts))]
         return [
-            [n for n, x in enumerate(starts) if part.prefix_start <= x < part.prefix_end]
-            + [n for n, x in enumerate(starts) if part.start <= x < part.end]
+            [n for low, high in self.keys_of(part) for n, x in enumerate(starts) if low <= x < high]
             for part in self.parts
         ]
 
     def mask(self, part: Segment) -> torch.Tensor | None:
-        """Return who sees whom (queries, keys) for a segment with a prefix; None: plain causal."""
-        if part.prefix_start == part.prefix_end:
+        """Return who sees whom (queries, keys) for a segment that sees more; None: plain causal."""
+        num_queries, num_keys = part.end - part.start, part.num_keys + self.num_virtual
+        if num_queries == num_keys:
             return None
         if part not in self.masks:
-            num_queries, num_keys = part.end - part.start, part.num_keys
             full = torch.ones(num_queries, num_keys, dtype=torch.bool, device=self.device)
             self.masks[part] = full.tril(num_keys - num_queries)
         return self.masks[part]
@@ -90,18 +107,14 @@ class Segments:
     @cached_property
     def key_lengths(self) -> list[int]:
         """Keys that each segment sees."""
-        return [part.num_keys for part in self.parts]
+        return [part.num_keys + self.num_virtual for part in self.parts]
 
     @cached_property
     def key_index(self) -> torch.Tensor | None:
-        """Stream positions of all segments' keys, laid end to end; None if no prefix is shared."""
+        """Places of all segments' keys, laid end to end; None if none is seen by two."""
         if self.key_lengths == self.query_lengths:
             return None
-        ranges = [
-            torch.arange(start, end)
-            for part in self.parts
-            for start, end in ((part.prefix_start, part.prefix_end), (part.start, part.end))
-        ]
+        ranges = [torch.arange(*keys) for part in self.parts for keys in self.keys_of(part)]
         return torch.cat(ranges).to(self.device)
 
     def _cumulate(self, lengths: list[int]) -> torch.Tensor:
@@ -127,6 +140,12 @@ def segment_attention(  # noqa: PLR0913 (transformers' interface)
     if segments is None:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
+        )
+    if segments.virtual:
+        layer: Any = module.layer_idx
+        key, value = (
+            torch.cat([seen.to(own.dtype), own], 2)
+            for seen, own in zip(segments.virtual[layer], (key, value), strict=True)
         )
     is_half = query.dtype in (torch.bfloat16, torch.float16)
     if query.is_cuda and is_half and not dropout:
