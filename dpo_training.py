@@ -8,8 +8,7 @@ GLM-4-9B on your own pairs:
 Many processes: NPROC=2 bash run_dpo.sh, or torchrun with the same options.
 """
 
-from trl import DPOConfig
-
+from medtune.arguments.training import DPOConfig
 from medtune.common.errors import run_script
 from medtune.data.preparation import prepare_pairs
 from medtune.data.rendering import ChatRenderer

@@ -8,8 +8,7 @@ All weights, your own books, GLM-4-9B:
 Many processes: NPROC=2 bash run_pt.sh, or torchrun with the same options.
 """
 
-from trl import SFTConfig
-
+from medtune.arguments.training import SFTConfig
 from medtune.common.errors import run_script
 from medtune.data.preparation import prepare_blocks
 from medtune.models.adapters import load_trainable_model

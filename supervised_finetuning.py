@@ -8,8 +8,7 @@ GLM-4-9B on your own conversations:
 Many processes: NPROC=2 bash run_sft.sh, or torchrun with the same options.
 """
 
-from trl import SFTConfig
-
+from medtune.arguments.training import SFTConfig
 from medtune.common.errors import run_script
 from medtune.data.preparation import prepare_conversations
 from medtune.data.rendering import ChatRenderer

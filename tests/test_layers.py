@@ -84,6 +84,7 @@ def test_the_import_check_sees_every_way_to_import() -> None:
         "training",
     }
     assert layers_imported(REPO / "pretraining.py") == {
+        "arguments",
         "common",
         "data",
         "models",

@@ -22,7 +22,6 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftConfig
 from transformers import AutoConfig, GlmConfig, PretrainedConfig
-from trl import DPOConfig, SFTConfig
 
 from medtune.arguments import (
     AUTO,
@@ -34,6 +33,7 @@ from medtune.arguments import (
     SpeedArguments,
     StageArguments,
 )
+from medtune.arguments.training import DPOConfig, SFTConfig
 from medtune.common.errors import ConfigError, run_script
 from medtune.models.adapters import lora_config
 from medtune.models.families import GLM, check_model_type
