@@ -1,4 +1,4 @@
-"""Options of the stages, the merge and the evaluation: what the trainers' own configs lack.
+"""Options of the stages, the merge, evaluation and chat: what the trainers' own configs lack.
 
 Learning rate, batch size, epochs, deepspeed, max_length, beta and the like belong to TRL's
 SFTConfig and DPOConfig and are not declared here. `medtune.parsing` reads them all.
@@ -19,6 +19,7 @@ from medtune.arguments.data import (
 from medtune.arguments.evaluation import ALL_TASKS, HF, EvaluationArguments, hub_names
 from medtune.arguments.merge import MergeArguments
 from medtune.arguments.model import AUTO, CHATGLM, AdapterArguments, ModelArguments
+from medtune.arguments.sampling import SamplingArguments
 from medtune.arguments.stage import RunArguments, SpeedArguments, StageArguments, TrainingT
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "MergeArguments",
     "ModelArguments",
     "RunArguments",
+    "SamplingArguments",
     "ScreeningArguments",
     "SpeedArguments",
     "StageArguments",
