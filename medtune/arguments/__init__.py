@@ -4,6 +4,7 @@ Learning rate, batch size, epochs, deepspeed, max_length, beta and the like belo
 SFTConfig and DPOConfig and are not declared here. `medtune.parsing` reads them all.
 """
 
+from medtune.arguments.chat import ChatArguments
 from medtune.arguments.data import (
     DOC_SEPARATORS,
     DROP,
@@ -34,6 +35,7 @@ __all__ = [
     "REPORT",
     "AdapterArguments",
     "BlockArguments",
+    "ChatArguments",
     "DataArguments",
     "EvaluationArguments",
     "FormatArguments",
