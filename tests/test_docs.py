@@ -17,11 +17,13 @@ from trl import DPOConfig, SFTConfig
 from medtune.arguments import (
     AdapterArguments,
     BlockArguments,
+    ChatArguments,
     DataArguments,
     EvaluationArguments,
     MergeArguments,
     ModelArguments,
     RunArguments,
+    SamplingArguments,
     SpeedArguments,
 )
 from medtune.data.curation.options import PrepareArguments
@@ -48,11 +50,11 @@ PAGES = [
 ]
 FORMATS = REPO / "docs/data_formats.md"
 MAX_README_LINES = 200
-NOT_YET = {"chat.py", "convert_chatglm.py"}
+NOT_YET = {"convert_chatglm.py"}
 NOT_TO_BE = {"utils.py"}  # named in CONTRIBUTING.md as what there shall not be
 
 # Not in the repository: what runs write, and what is installed or cached.
-WRITTEN = ("outputs", ".venv", ".cache", ".git", "runs")
+WRITTEN = ("outputs", ".venv", ".cache", ".git", "runs", "chat_logs")
 RUN_FILES = {
     "COMPLETE", "adapter_config.json", "adapter_model.safetensors", "arguments.yaml",
     "chat_template.jinja", "config.json", "eval_results.json", "generation_config.json",
@@ -76,6 +78,7 @@ GROUPS: dict[str, list[type]] = {
     "prepare_data.py": [PrepareArguments],
     "evaluation.py": [ModelArguments, EvaluationArguments],
     "report.py": [ReportArguments],
+    "chat.py": [ModelArguments, ChatArguments, SamplingArguments],
     "medtune/evaluation/summary.py": [SummaryArguments],
     "medtune/training/memory/__main__.py": [MemoryArguments, *STAGE, SFTConfig],
 }

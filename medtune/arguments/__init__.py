@@ -1,9 +1,10 @@
-"""Options of the stages, the merge and the evaluation: what the trainers' own configs lack.
+"""Options of the stages, the merge, evaluation and chat: what the trainers' own configs lack.
 
 Learning rate, batch size, epochs, deepspeed, max_length, beta and the like belong to TRL's
 SFTConfig and DPOConfig and are not declared here. `medtune.parsing` reads them all.
 """
 
+from medtune.arguments.chat import ChatArguments
 from medtune.arguments.data import (
     DOC_SEPARATORS,
     DROP,
@@ -19,6 +20,7 @@ from medtune.arguments.data import (
 from medtune.arguments.evaluation import ALL_TASKS, HF, EvaluationArguments, hub_names
 from medtune.arguments.merge import MergeArguments
 from medtune.arguments.model import AUTO, CHATGLM, AdapterArguments, ModelArguments
+from medtune.arguments.sampling import SamplingArguments
 from medtune.arguments.stage import RunArguments, SpeedArguments, StageArguments, TrainingT
 
 __all__ = [
@@ -33,12 +35,14 @@ __all__ = [
     "REPORT",
     "AdapterArguments",
     "BlockArguments",
+    "ChatArguments",
     "DataArguments",
     "EvaluationArguments",
     "FormatArguments",
     "MergeArguments",
     "ModelArguments",
     "RunArguments",
+    "SamplingArguments",
     "ScreeningArguments",
     "SpeedArguments",
     "StageArguments",

@@ -36,7 +36,8 @@ def set_up_logging() -> None:
     logger.handlers[:] = [handler]
     logger.propagate = False
     logger.setLevel(logging.INFO if is_main_process() else logging.WARNING)
-    for library in ("transformers", "trl", "accelerate", "peft", "datasets", "httpx"):
+    libraries = ("transformers", "trl", "accelerate", "peft", "datasets", "httpx", "bitsandbytes")
+    for library in libraries:
         logging.getLogger(library).setLevel(logging.ERROR)
     transformers.utils.logging.disable_progress_bar()
     if find_spec("datasets"):  # training alone does without

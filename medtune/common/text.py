@@ -21,12 +21,14 @@ def nfkc(text: str) -> str:
     return unicodedata.normalize("NFKC", text)
 
 
-def printable(text: str) -> str:
+def printable(text: str, kept: str = "") -> str:
     """Return a text as one line that no terminal takes for a command.
 
-    Line breaks, control signs and those that turn the direction of writing are shown as escapes.
+    Line breaks, control signs and those that turn the direction of writing are shown as escapes,
+    but for the signs in `kept`.
     Example: "a\\x1b[2J\\nb" -> "a\\\\x1b[2J\\\\nb".
     """
     return "".join(
-        sign if unicodedata.category(sign) not in NOT_SHOWN else repr(sign)[1:-1] for sign in text
+        sign if sign in kept or unicodedata.category(sign) not in NOT_SHOWN else repr(sign)[1:-1]
+        for sign in text
     )

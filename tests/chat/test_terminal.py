@@ -1,0 +1,468 @@
+"""The chat at a terminal and in a pipe: commands, the log, what a model's text may not do.
+
+References: a session asked directly, and the files that are left behind.
+"""
+
+import io
+import json
+import os
+import pty
+import re
+import select
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+import chat
+from medtune.arguments import ChatArguments, ModelArguments, SamplingArguments
+from medtune.chat.log import ChatLog
+from medtune.chat.piping import answer_lines
+from medtune.chat.run import DISCLAIMER, load_session
+from medtune.chat.session import ChatSession
+from medtune.chat.talk import Talk, visible
+from medtune.chat.terminal import Terminal
+from medtune.common.errors import CheckpointError, ConfigError, DataError
+from medtune.common.log import logger
+from medtune.data.formats.conversations import conversation_from_row
+from medtune.data.records import Message, Source
+from tests.chat.conftest import LEARNT, load, lora_on, scripted
+from tests.conftest import REPO
+
+GREEDY = SamplingArguments(max_new_tokens=40)
+ABOUT = {"model": "tiny", "adapter": None}
+
+
+@pytest.fixture(autouse=True)
+def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What medtune logs, whose logger passes nothing on once a script has set it up."""
+    monkeypatch.setattr(logger, "propagate", True)
+    caplog.set_level("INFO", logger="medtune")
+    return caplog
+
+
+def terminal(session: ChatSession, log: ChatLog | None = None, **options: Any) -> Terminal:
+    return Terminal(Talk(session, None, log), SamplingArguments(**options))
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    (path,) = folder.iterdir()
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+# -- what a model's text may not do
+
+
+def test_signs_that_a_terminal_obeys_arrive_as_escapes(
+    tokenizer: PreTrainedTokenizerFast, capfd: pytest.CaptureFixture[str]
+) -> None:
+    wild = "a\x1b[2J\x1b]0;t\x07\r\x9b31m\x7f\u202e\x00b\n\t[bold]头[/bold] :smile: 👨\u200d⚕️"
+    shown = r"a\x1b[2J\x1b]0;t\x07\r\x9b31m\x7f\u202e\x00b"
+    tame = f"{shown}\n\t[bold]头[/bold] :smile: 👨\u200d⚕️"
+
+    talker = terminal(scripted(tokenizer, wild))
+    talker.take("?")
+    piped = io.StringIO()
+    talk = Talk(scripted(tokenizer, wild), None, None)
+    answer_lines(talk, [b"?"], piped, SamplingArguments())
+
+    assert capfd.readouterr().out == f"{tame}\n"
+    assert piped.getvalue() == f"{tame}\n"
+    assert talker.messages[1].content == wild  # the model itself is told what it said
+
+
+@pytest.mark.parametrize("sign", [*range(32), *range(0x7F, 0xA0)])
+def test_no_control_sign_but_line_end_and_tab_is_shown(sign: int) -> None:
+    assert (visible(chr(sign)) == chr(sign)) == (chr(sign) in "\n\t")
+
+
+# -- commands
+
+
+def test_commands_change_the_conversation(
+    tokenizer: PreTrainedTokenizerFast, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    talker = terminal(scripted(tokenizer, "一", "二", "三", "四"))
+    a, b, c, d = (Message("assistant", text) for text in "一二三四")
+    one, two = Message("user", "1"), Message("user", "/2")
+
+    assert all(map(talker.take, ["", "  ", "1", " /2"]))
+    assert talker.messages == [one, a, two, b]
+    assert talker.prompt == "[2 turns] > "
+    assert talker.take("/retry")
+    assert talker.messages == [one, a, two, c]
+    assert talker.take("/undo")
+    assert talker.messages == [one, a]
+    assert talker.prompt == "[1 turn] > "
+    assert talker.take("/system 你是医生。")
+    assert talker.take(" /2 ")
+    assert talker.take(f"/save {tmp_path / 'a.jsonl'}")
+    assert talker.take("/clear")
+    assert (talker.messages, talker.talk.system) == ([], "你是医生。")
+    assert talker.take("/system")
+    assert talker.talk.system is None
+    assert talker.take("/undo")
+    assert talker.take("/retry")
+    assert not talker.take("/quit")
+
+    out, err = capfd.readouterr()
+    assert out == "一\n二\n三\n四\n"
+    assert err.splitlines()[-3:] == [
+        "no system message any more.", "nothing to take back.", "nothing to answer again.",
+    ]  # fmt: skip
+    saved = json.loads((tmp_path / "a.jsonl").read_text(encoding="utf-8"))
+    record = conversation_from_row(saved, Source("a.jsonl", 1))
+    assert record.messages == (Message("system", "你是医生。"), one, a, two, d)
+
+
+def test_help_names_every_command_and_unknown_ones_say_where_to_look(
+    tokenizer: PreTrainedTokenizerFast, capfd: pytest.CaptureFixture[str]
+) -> None:
+    talker = terminal(scripted(tokenizer))
+
+    assert talker.take("/help")
+    lines = capfd.readouterr().err.splitlines()
+    assert [line.split()[0] for line in lines] == list(talker.commands)
+    assert talker.take("/etc/passwd 是什么\x1b[2J")
+    assert capfd.readouterr().err.startswith("/etc/passwd: no such command, /help lists them.")
+
+
+def test_saving_overwrites_nothing_and_says_what_it_wants(
+    tokenizer: PreTrainedTokenizerFast, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    talker = terminal(scripted(tokenizer))
+    kept = tmp_path / "kept"
+    kept.write_text("mine")
+
+    for name in ("", str(kept), str(tmp_path / "none" / "x"), str(tmp_path / "new")):
+        assert talker.take(f"/save {name}")
+
+    said = capfd.readouterr().err.splitlines()
+    assert [line.split(":")[0] for line in said] == [
+        "/save FILE", "not saved", "not saved", "saved",
+    ]  # fmt: skip
+    assert kept.read_text() == "mine"
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o600
+
+
+def test_retry_draws_with_the_next_seed(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    log = ChatLog(str(tmp_path / "logs"), ABOUT)
+    talker = terminal(ChatSession(model, tokenizer), log, temperature=1.0, max_new_tokens=8)
+
+    for line in ("头痛", "/retry", "/retry", "咳嗽"):
+        assert talker.take(line)
+
+    turns = rows(tmp_path / "logs")
+    assert [turn["seed"] for turn in turns] == [42, 43, 44, 42]
+    assert len({turn["messages"][1]["content"] for turn in turns[:3]}) == 3
+    assert turns[3]["messages"][:2] == turns[2]["messages"]
+
+
+def test_refused_question_is_said_and_leaves_the_conversation(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    talker = terminal(ChatSession(model, tokenizer, 64), max_new_tokens=8)
+    assert talker.take("头痛")
+    before = list(talker.messages)
+
+    assert talker.take("痛" * 500)
+    assert talker.take("half \udce5")
+
+    err = capfd.readouterr().err
+    assert "error: the question is too long: expected less than 64 tokens" in err
+    assert "error: expected text in UTF-8, found half a character at place 6" in err
+    assert talker.messages == before
+
+
+def test_interrupt_before_the_first_word_takes_the_question_back(
+    tokenizer: PreTrainedTokenizerFast, capfd: pytest.CaptureFixture[str]
+) -> None:
+    talker = terminal(scripted(tokenizer, "一", "二三四五"))
+    model: Any = talker.talk.session.model.model
+    handler = signal.getsignal(signal.SIGINT)
+    assert talker.take("1")
+    model.before_each = lambda: signal.raise_signal(signal.SIGINT)
+    model.ids = iter([tokenizer.convert_tokens_to_ids("<|assistant|>"), 300])
+
+    assert talker.take("2")
+
+    assert [message.content for message in talker.messages] == ["1", "一"]
+    assert capfd.readouterr().err.splitlines()[-2:] == [
+        "stopped.", "no answer: the question is taken back.",
+    ]  # fmt: skip
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+# -- the log
+
+
+def test_log_holds_what_asks_the_same_again(
+    learnt_folder: Path, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    folder = tmp_path / "deep" / "logs"
+    session = ChatSession(load(learnt_folder), tokenizer)
+    talker = terminal(session, ChatLog(str(folder), ABOUT), temperature=0.5, max_new_tokens=40)
+    talker.talk.system = LEARNT[0].content
+    assert not folder.exists() or not list(folder.iterdir())
+    for message in LEARNT[1::2]:
+        assert talker.take(message.content)
+
+    turns = rows(folder)
+    (path,) = folder.iterdir()
+    assert re.fullmatch(r"\d{8}-\d{6}\.jsonl", path.name)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [len(turn["messages"]) for turn in turns] == [3, 5, 7]
+    last = turns[-1]
+    assert last["messages"] == [
+        message.to_dict() for message in talker.talk.messages(talker.messages)
+    ]
+    assert {key: last[key] for key in ABOUT} == ABOUT
+    assert last["options"] == {
+        "max_new_tokens": 40, "temperature": 0.5, "top_p": 1.0, "top_k": 0,
+        "repetition_penalty": 1.0,
+    }  # fmt: skip
+    for turn in turns:
+        record = conversation_from_row(turn, Source(path.name, 1))
+        assert [message.to_dict() for message in record.messages] == turn["messages"]
+        *before, said = (Message(**message) for message in turn["messages"])
+        options = SamplingArguments(**turn["options"], seed=turn["seed"])
+        answer = ChatSession(load(learnt_folder), tokenizer).ask(before, options)
+        assert "".join(answer.pieces) == said.content
+        assert (len(answer.prompt_ids), len(answer.ids), answer.ended_by) == (
+            turn["num_prompt_tokens"], turn["num_new_tokens"], turn["ended_by"],
+        )  # fmt: skip
+
+
+def test_two_chats_of_one_second_have_a_file_each(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    for _ in range(3):
+        assert terminal(scripted(tokenizer, "一"), ChatLog(str(tmp_path), ABOUT)).take("1")
+
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_folder_that_takes_no_log_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(ConfigError, match=r"--log_dir .*file: expected a folder .*--no_log True"):
+        ChatLog(str(tmp_path / "file"), ABOUT)
+
+
+def test_disk_that_takes_no_more_does_not_end_the_chat(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path, log: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "logs"
+    talker = terminal(scripted(tokenizer, "一", "二"), ChatLog(str(folder), ABOUT))
+    folder.rmdir()
+
+    assert talker.take("1")
+    assert talker.take("2")
+
+    assert [message.content for message in talker.messages] == ["1", "一", "2", "二"]
+    assert [m.split(":")[0] for m in log.messages] == ["this turn is not in the log"] * 2
+
+
+# -- a pipe
+
+
+def test_each_line_of_a_pipe_is_a_conversation_and_bad_ones_are_counted(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    tmp_path: Path,
+    log: pytest.LogCaptureFixture,
+) -> None:
+    session, output = ChatSession(model, tokenizer, 64), io.StringIO()
+    talk = Talk(session, "你是医生。", ChatLog(str(tmp_path), ABOUT))
+    lines = ["头痛\n", "\n", "咳嗽\r\n", " \n", "痛" * 500 + "\n", "\udce5\n", "发热"]
+    encoded = [line.encode("utf-8", "surrogateescape") for line in lines]
+
+    with pytest.raises(DataError, match="2 of 7 lines were not answered"):
+        answer_lines(talk, encoded, output, GREEDY)
+
+    expected = ""
+    for number, question in enumerate(("头痛", "咳嗽", "发热")):
+        messages = [Message("system", "你是医生。"), Message("user", question)]
+        answer = "".join(ChatSession(model, tokenizer, 64).ask(messages, GREEDY).pieces)
+        expected += f"{visible(answer)}\n"
+        messages.append(Message("assistant", answer))
+        assert rows(tmp_path)[number]["messages"] == [message.to_dict() for message in messages]
+    assert output.getvalue() == expected
+    said = [message.split(":")[0] for message in log.messages if not message.startswith("log")]
+    assert said == ["line 5", "line 6", "2 of 7 lines are empty and were left out"]
+
+
+def test_nothing_asked_is_nothing_answered(tokenizer: PreTrainedTokenizerFast) -> None:
+    output = io.StringIO()
+
+    answer_lines(Talk(scripted(tokenizer), None, None), [], output, GREEDY)
+
+    assert output.getvalue() == ""
+
+
+# -- the program
+
+
+def test_adapter_folder_is_put_on_the_model(
+    small_model_folder: Path, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    adapted, question = lora_on(small_model_folder), [Message("user", "头痛")]
+    adapted.save_pretrained(tmp_path)
+
+    arguments = ChatArguments(adapter=str(tmp_path), max_length=100)
+    session = load_session(ModelArguments(str(small_model_folder)), arguments)
+
+    answer, expected = (
+        one.ask(question, GREEDY) for one in (session, ChatSession(adapted, tokenizer))
+    )
+    assert list(answer.pieces) == list(expected.pieces)
+    assert session.context_length == 100
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "TERM": "dumb", "LC_ALL": "C.UTF-8"}
+
+
+def command(model: Path, *flags: str) -> list[str]:
+    return [sys.executable, str(REPO / "chat.py"), "--model_name_or_path", str(model), *flags]
+
+
+def test_pipe_ends_well_when_its_reader_has_enough(learnt_folder: Path, tmp_path: Path) -> None:
+    with subprocess.Popen(
+        command(learnt_folder, "--system", LEARNT[0].content),
+        cwd=tmp_path, env=environment(),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        assert process.stdin and process.stdout and process.stderr
+        process.stdin.write((LEARNT[1].content + "\n").encode())
+        process.stdin.flush()
+        first = process.stdout.readline().decode()
+        process.stdout.close()
+        process.stdin.write((LEARNT[1].content + "\n").encode() * 3)
+        process.stdin.close()
+        said = process.stderr.read().decode()
+
+    assert first == f"{LEARNT[2].content}\n"
+    assert process.returncode == 0, said
+    assert "Traceback" not in said
+    assert said.count(DISCLAIMER.read_text(encoding="utf-8")) == 1
+    turns = rows(tmp_path / "chat_logs")
+    assert [turn["messages"] for turn in turns][:1] == [[m.to_dict() for m in LEARNT[:3]]]
+    assert turns[0]["model"] == str(learnt_folder)
+
+
+@contextmanager
+def at_terminal(words: list[str], folder: Path) -> Iterator[tuple[int, Callable[..., str]]]:
+    """A program in a pseudo-terminal: its keyboard, and a function that waits for a text."""
+    process, keyboard = pty.fork()
+    if process == 0:
+        os.chdir(folder)
+        os.execve(words[0], words, environment())
+    screen = bytearray()
+
+    def wait_for(text: str | None, seconds: float = 120) -> str:
+        """Return the screen up to `text` and take it off; None: up to the program's end."""
+        end = time.monotonic() + seconds
+        while text is None or text.encode() not in screen:
+            readable = select.select([keyboard], [], [], max(0, end - time.monotonic()))[0]
+            assert readable, f"no {text!r} in {screen.decode(errors='replace')!r}"
+            try:
+                screen.extend(os.read(keyboard, 65536))
+            except OSError:  # Linux says so when the other side is closed
+                assert text is None, screen.decode(errors="replace")
+                break
+        place = len(screen) if text is None else screen.index(text.encode()) + len(text.encode())
+        seen = screen[:place].decode(errors="replace")
+        del screen[:place]
+        return seen
+
+    try:
+        yield keyboard, wait_for
+        assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
+    finally:
+        os.close(keyboard)
+
+
+def test_every_command_at_a_terminal(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    small_model_folder: Path,
+    tmp_path: Path,
+) -> None:
+    question = [Message("user", "头痛")]
+    pieces = ChatSession(model, tokenizer).ask(question, GREEDY).pieces
+    begin = visible(next(pieces) + next(pieces))
+    words = command(small_model_folder, "--max_new_tokens", "800", "--max_length", "1000")
+    with at_terminal(words, tmp_path) as (keyboard, wait_for):
+
+        def enter(line: str, prompt: str) -> str:
+            os.write(keyboard, f"{line}\n".encode())
+            return wait_for(f"{prompt} > ")
+
+        head = wait_for("[0 turns] > ").replace("\r\n", "\n")
+        assert DISCLAIMER.read_text(encoding="utf-8") in head
+
+        os.write(keyboard, "头痛\n".encode())
+        wait_for(begin)
+        os.write(keyboard, b"\x03")
+        assert "stopped." in wait_for("[1 turn] > ")
+        assert "cut at --max_new_tokens 800." in enter("/retry", "[1 turn]")
+        assert "1 turn at the beginning left out" in enter("咳嗽", "[2 turns, 1 left out]")
+        assert "taken back." in enter("/undo", "[1 turn]")
+        assert "system message set." in enter("/system 你是医生。", "[1 turn]")
+        assert "saved: a.jsonl" in enter("/save a.jsonl", "[1 turn]")
+        assert "not saved: " in enter("/save a.jsonl", "[1 turn]")
+        assert "/quit" in enter("/help", "[1 turn]")
+        assert "no such command" in enter("/nothing", "[1 turn]")
+        assert "cleared." in enter("/clear", "[0 turns]")
+        assert "the question is too long" in enter("痛" * 1200, "[0 turns]")
+        os.write(keyboard, b"\x03")
+        assert "/quit or Ctrl-D leaves." in wait_for("[0 turns] > ")
+        os.write(keyboard, b"\x04")
+        assert "Traceback" not in wait_for(None)
+
+    turns = rows(tmp_path / "chat_logs")
+    assert [turn["ended_by"] for turn in turns] == ["cancel", "length", "length"]
+    assert [turn["num_left_out"] for turn in turns] == [0, 0, 1]
+    stopped, whole = (turn["messages"][1]["content"] for turn in turns[:2])
+    assert whole.startswith(stopped) and 0 < len(stopped) < len(whole)
+    saved = json.loads((tmp_path / "a.jsonl").read_text(encoding="utf-8"))
+    system = {"role": "system", "content": "你是医生。"}
+    assert saved == {"messages": [system, *turns[1]["messages"]]}
+
+
+@pytest.mark.parametrize(
+    ("flags", "error", "message"),
+    [
+        (["--model_name_or_path", "./no-such-model"], CheckpointError, "found none there"),
+        (["--model_name_or_path", "m", "--max_new_tokens", "0"], ConfigError, "expected 1 or more"),
+        (["--model_name_or_path", "m", "--max_length", "1"], ConfigError, "expected 2 or more"),
+        (["--model_name_or_path", "m", "--temprature", "1"], ConfigError, "--temperature"),
+        ([], ConfigError, "--model_name_or_path"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_a_model_is_read(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    flags: list[str],
+    error: type[ConfigError],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(error, match=message) as caught:
+        chat.main([*flags, "--no_log", "True"])
+    assert caught.value.exit_code == 2
+    assert list(tmp_path.iterdir()) == []
