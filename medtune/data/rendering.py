@@ -21,6 +21,7 @@ from operator import itemgetter
 from transformers import PreTrainedTokenizerBase
 
 from medtune.common.errors import DataError
+from medtune.common.log import logger
 from medtune.data.encoding import PlainEncoder
 from medtune.data.records import Conversation, Message, PreferencePair, Source
 from medtune.data.templates import ChatTemplate
@@ -56,6 +57,7 @@ class ChatRenderer:
     encoder: PlainEncoder = field(init=False, repr=False)
     template: ChatTemplate = field(init=False, repr=False)
     turn_ends: set[int] = field(default_factory=set, init=False)  # control ids seen in replies
+    _is_last_only_said: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Refuse a tokenizer without a chat template."""
@@ -67,33 +69,38 @@ class ChatRenderer:
         return self._encode(messages, for_reply=True)
 
     def conversation(self, record: Conversation) -> Rendered:
-        """Return ids and labels of a conversation; every assistant turn is supervised.
+        """Return ids and labels of a conversation; every reply is supervised that chat would ask
+        for with just the ids that stand before it.
 
         The span of a reply is what the ids of the rendered prefix that ends with it have beyond the
-        ids of the prompt that asked for it. Raises DataError if a prefix is not a prefix.
+        ids of the prompt that asked for it. Of a template that writes earlier replies in another
+        way (Qwen3's) this holds for the last one alone. Raises DataError if not even for that.
         """
         messages = record.messages
         input_ids = self._encode(messages, for_reply=False)
-        spans = [
-            (
-                self._prefix_length(messages[:number], True, input_ids, record.source),
-                self._prefix_length(messages[: number + 1], False, input_ids, record.source),
-            )
-            for number, message in enumerate(messages)
-            if message.role == "assistant"
-        ]
-        return self.supervise(input_ids, spans, record.source)
+        spans: list[tuple[int, int] | None] = []
+        for number, message in enumerate(messages):
+            if message.role == "assistant":
+                start = self._prefix_length(messages[:number], True, input_ids)
+                end = self._prefix_length(messages[: number + 1], False, input_ids)
+                spans.append(None if start is None or end is None else (start, end))
+        if spans[-1] is None:
+            raise prefix_error(record.source)
+        if None in spans:
+            self._say_last_only("writes earlier replies otherwise than the last")
+        return self.supervise(input_ids, [span for span in spans if span], record.source)
 
     def supervise(
         self, input_ids: list[int], spans: Sequence[tuple[int, int]], source: Source
     ) -> Rendered:
         """Return ids and labels for replies at these spans, each with the token that ends it.
 
-        What follows the last reply teaches nothing and is left out. Changes `input_ids`.
+        A reply without such a token is left out, but the last must have one. What follows the last
+        reply teaches nothing and is cut off. Changes `input_ids`.
         """
         labels = [IGNORE_INDEX] * len(input_ids)
         end = 0
-        for start, end in spans:
+        for number, (start, end) in enumerate(spans, start=1):
             if self.turn_end is not None:
                 turn_end_id = self.encoder.controls[self.turn_end]
                 if end == len(input_ids):
@@ -101,8 +108,14 @@ class ChatRenderer:
                     labels.append(IGNORE_INDEX)
                 end += input_ids[end] == turn_end_id
             reply = input_ids[start:end]
-            end = start + self._turn_length(reply, source)
-            labels[start:end] = reply[: end - start]
+            length = self._turn_length(reply)
+            if not length and number < len(spans):
+                self._say_last_only("writes no end token after earlier replies")
+                continue
+            if not length:
+                raise self._endless(source)
+            end = start + length
+            labels[start:end] = reply[:length]
         del input_ids[end:], labels[end:]
         return Rendered(input_ids, labels)
 
@@ -130,26 +143,34 @@ class ChatRenderer:
         return rendered.input_ids[len(prompt_ids) :]
 
     def _prefix_length(
-        self, messages: Sequence[Message], for_reply: bool, whole: list[int], source: Source
-    ) -> int:
+        self, messages: Sequence[Message], for_reply: bool, whole: list[int]
+    ) -> int | None:
+        """Return how many ids the messages have, None if `whole` does not begin with them."""
         ids = self._encode(messages, for_reply)
-        if whole[: len(ids)] != ids:
-            raise prefix_error(source)
-        return len(ids)
+        return len(ids) if whole[: len(ids)] == ids else None
 
-    def _turn_length(self, reply: list[int], source: Source) -> int:
-        """Return the length of a reply up to its last control token, which is remembered.
-
-        Raises DataError if there is none: such a reply could not teach the model to stop.
-        """
+    def _turn_length(self, reply: list[int]) -> int:
+        """Return the length of a reply up to its last control token, which is remembered; or 0."""
         for length in range(len(reply), 0, -1):
             if reply[length - 1] in self.encoder.control_ids:
                 self.turn_ends.add(reply[length - 1])
                 return length
-        raise DataError(
+        return 0
+
+    def _endless(self, source: Source) -> DataError:
+        return DataError(
             f"{source}: the chat template of {self.tokenizer.name_or_path} writes no end token "
             "after a reply, so the model could never learn to stop; add one to the template."
         )
+
+    def _say_last_only(self, why: str) -> None:
+        if not self._is_last_only_said:
+            logger.warning(
+                "%s: the chat template %s: of a conversation only the last reply is supervised",
+                self.tokenizer.name_or_path,
+                why,
+            )
+        self._is_last_only_said = True
 
     def _encode(self, messages: Sequence[Message], for_reply: bool) -> list[int]:
         """Return ids: control tokens where the template wrote them, plain text elsewhere."""

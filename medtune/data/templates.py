@@ -14,6 +14,8 @@ from medtune.common.errors import DataError
 from medtune.data.encoding import PlainEncoder
 from medtune.data.records import Message, Role
 
+# Families that can think aloud (Qwen3) are asked for the reply alone: no other template reads this.
+OPTIONS = {"tokenize": False, "enable_thinking": False}
 # Private-use characters around a number stand for a message's content while the template runs.
 PLACEHOLDER = re.compile("\ue000([0-9]+)\ue001")
 
@@ -110,8 +112,8 @@ class ChatTemplate:
         try:
             return self.tokenizer.apply_chat_template(
                 [message.to_dict() for message in messages],
-                tokenize=False,
                 add_generation_prompt=for_reply,
+                **OPTIONS,
             )
         except Exception as error:  # a template is a program: it may raise anything
             roles = [message.role for message in messages]
@@ -125,7 +127,7 @@ class ChatTemplate:
         try:
             return self.tokenizer.apply_chat_template(
                 [[message.to_dict() for message in messages] for messages in conversations],
-                tokenize=False,
+                **OPTIONS,
             )
         except Exception:  # a template is a program: it may raise anything
             return [None] * len(conversations)
@@ -133,5 +135,6 @@ class ChatTemplate:
     def _rewritten(self) -> DataError:
         return DataError(
             f"{self.tokenizer.name_or_path}: the chat template rewrites or drops what was said (it "
-            "may refuse a system message or fold old turns); training on it would differ from chat."
+            "may refuse a system message, fold old turns or take <think> blocks out of replies); "
+            "training on it would differ from chat."
         )
