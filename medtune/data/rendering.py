@@ -191,55 +191,49 @@ def prefix_error(source: Source) -> DataError:
     )
 
 
-def render_conversation(
-    renderer: ChatRenderer,
-    record: Conversation,
-    max_length: int | None,
-    tokens: Counter[str] | None = None,
-) -> Rendered | None:
-    """Render a conversation and cut it, see cut_conversation."""
-    return cut_conversation(renderer.conversation(record), max_length, tokens)
+def reply_start(labels: Sequence[int]) -> int:
+    """Return where the last supervised span begins. Example: [-100, 6, -100, 8] -> 3."""
+    start = len(labels)
+    while start and labels[start - 1] != IGNORE_INDEX:
+        start -= 1
+    return start
 
 
 def cut_conversation(
-    rendered: Rendered, max_length: int | None, tokens: Counter[str] | None = None
+    rendered: Rendered,
+    max_length: int | None,
+    tokens: Counter[str] | None = None,
+    num_read: int | None = None,
 ) -> Rendered | None:
     """Cut to `max_length` tokens; None if no supervised token is left.
 
     A cut falls inside an answer, which then has no end token, or is moved back to the end of the
     last answer: a header or question with nothing to learn after it is not kept.
-    `tokens` counts read = kept + truncated, and supervised.
+    `tokens` counts read = kept + truncated, and supervised.   num_read: if `rendered` is not whole.
     """
-    num_read = len(rendered.input_ids)
-    end = num_read if max_length is None else min(num_read, max_length)
+    length = len(rendered.input_ids)
+    end = length if max_length is None else min(length, max_length)
     while end and rendered.labels[end - 1] == IGNORE_INDEX:
         end -= 1
     if end == 0:
         return None
-    if end < num_read:
+    if end < length:
         rendered = Rendered(rendered.input_ids[:end], rendered.labels[:end])
     if tokens is not None:
-        count_tokens(tokens, num_read, end, rendered.num_supervised)
+        count_tokens(tokens, num_read or length, end, rendered.num_supervised)
     return rendered
 
 
-def render_pair(
-    renderer: ChatRenderer,
-    record: PreferencePair,
+def cut_pair(
+    pair: PairIds,
     max_length: int | None,
     tokens: Counter[str] | None = None,
-) -> dict[str, list[int]] | None:
-    """Render a pair and cut it, see cut_pair."""
-    return cut_pair(renderer.pair(record), max_length, tokens)
-
-
-def cut_pair(
-    pair: PairIds, max_length: int | None, tokens: Counter[str] | None = None
+    num_read: int | None = None,
 ) -> dict[str, list[int]] | None:
     """Cut both answers so that prompt + answer has at most `max_length` tokens.
 
     None if the prompt leaves no room for two answers that still differ.   Keys are those that TRL's
-    collator reads.
+    collator reads.   num_read: if `pair` is not whole.
     """
     prompt_ids, chosen_ids, rejected_ids = pair
     room = None if max_length is None else max_length - len(prompt_ids)
@@ -250,8 +244,12 @@ def cut_pair(
         return None
     num_supervised = len(kept_chosen) + len(kept_rejected)
     if tokens is not None:
-        num_read = len(prompt_ids) + len(chosen_ids) + len(rejected_ids)
-        count_tokens(tokens, num_read, len(prompt_ids) + num_supervised, num_supervised)
+        count_tokens(
+            tokens,
+            num_read or sum(map(len, pair)),
+            len(prompt_ids) + num_supervised,
+            num_supervised,
+        )
     return {"prompt_ids": prompt_ids, "chosen_ids": kept_chosen, "rejected_ids": kept_rejected}
 
 
