@@ -7,6 +7,7 @@ checkpoints that ship one are written anew, in the published format.
 
 import json
 import random
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,6 +47,7 @@ from medtune.models.families import (
     stop_token_ids,
 )
 from medtune.training.packed.forward import install_packed_forward, why_not_packed
+from tests.conftest import REPO
 
 SOURCE = Source("rows.jsonl", 1)
 TEXTS = ["多休息，多喝水。头痛三天怎么办？还痛就去医院。你是医生。Round people question"] * 3
@@ -496,3 +498,12 @@ def test_families_with_the_same_tokens_say_the_same_of_a_conversation() -> None:
     assert GLM4.chat_template == glm.chat_template
     assert len({family.name for family in FAMILIES}) == len(FAMILIES)
     assert LLAMA2 is FAMILIES[-1]
+
+
+def test_entry_that_the_documentation_shows_is_the_real_one() -> None:
+    page = (REPO / "docs/adding_things.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+
+    assert shown in (REPO / "medtune/models/families.py").read_text(encoding="utf-8")
+    (pieces,) = re.findall(r"```text\n(.*?)```", page, re.DOTALL)
+    assert json.loads(f"[{pieces}]") == CASES["qwen2"].written[-7:]
