@@ -173,11 +173,23 @@ class ChatRenderer:
         self._is_last_only_said = True
 
     def _encode(self, messages: Sequence[Message], for_reply: bool) -> list[int]:
-        """Return ids: control tokens where the template wrote them, plain text elsewhere."""
+        """Return ids: control tokens where the template wrote them, plain text elsewhere.
+
+        A token that would reach from a prompt into its reply is divided there, because chat asks
+        with the prompt alone.
+        """
         skeleton, contents = self.template.take_apart(messages, for_reply)
+        heads = self.template.heads(tuple([message.role for message in messages]), for_reply)
         ids: list[int] = []
-        for run in skeleton.runs:
-            ids += self.encoder.ids(run.text(contents))
+        for number, run in enumerate(skeleton.runs):
+            text = run.text(contents)
+            found = self.encoder.ids(text)
+            if number in heads:
+                head = heads[number].text(contents)
+                of_head = self.encoder.ids(head)
+                if found[: len(of_head)] != of_head:
+                    found = of_head + self.encoder.ids(text[len(head) :])
+            ids += found
             if run.control is not None:
                 ids.append(run.control)
         return ids

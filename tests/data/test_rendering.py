@@ -18,6 +18,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from medtune.common.errors import DataError
+from medtune.data.batching import Batch, BatchRenderer
 from medtune.data.ledger import ledger_of
 from medtune.data.limits import Limits
 from medtune.data.parts import TRAIN, VALIDATION, Loaded
@@ -184,6 +185,34 @@ def test_tokens_reach_across_the_border_of_template_and_content(
 
     assert ids[:-1] == stock_ids(other, record.messages, for_reply=False)
     assert ids[3] == other.convert_tokens_to_ids("ĊĊ")  # after [gMASK] <sop> <|user|>
+
+
+def test_token_that_would_reach_from_prompt_to_reply_is_divided(chatml: ChatRenderer) -> None:
+    """ChatML's prompt ends with a line end, and a reply may begin with one."""
+    backend = json.loads(chatml.tokenizer.backend_tokenizer.to_str())
+    last = "".join(backend["model"]["merges"].pop())
+    backend["model"]["vocab"]["ĊĊ"] = backend["model"]["vocab"].pop(last)
+    backend["model"]["merges"].append(["Ċ", "Ċ"])
+    other = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(backend)), chat_template=CHATML_TEMPLATE
+    )
+    renderer = ChatRenderer(other)
+    record = talk("头痛", "\n休息", "还痛", "\n\n就医", system="你是医生")
+    assert "ĊĊ" in other.tokenize("assistant\n\n休息")
+
+    rendered = renderer.conversation(record)
+    expected: list[int] = []
+    for number in (2, 4):
+        prompt = renderer.prompt_ids(record.messages[:number])
+        assert rendered.input_ids[: len(prompt)] == prompt
+        assert rendered.labels[len(prompt) - 1] == IGNORE_INDEX
+        reply = other(record.messages[number].content, add_special_tokens=False)["input_ids"]
+        expected += [*reply, other.convert_tokens_to_ids("<|im_end|>")]
+    assert [label for label in rendered.labels if label != IGNORE_INDEX] == expected
+    (batch,) = BatchRenderer(renderer).conversations([Batch([0], [record])])
+    assert batch[1] == [rendered]
+    pair = renderer.pair(PreferencePair(record.messages[:-1], "\n\n就医", "不用", SOURCE))
+    assert pair[0] + pair[1] == rendered.input_ids
 
 
 @pytest.mark.parametrize("family", ["glm", "chatml"])
