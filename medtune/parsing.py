@@ -27,6 +27,7 @@ from medtune.arguments import (
     StageArguments,
     TrainingT,
 )
+from medtune.arguments.older_names import IMPOSSIBLE, OBSOLETE, RENAMED, UNREAD
 from medtune.common.errors import ConfigError
 from medtune.common.log import logger
 
@@ -51,22 +52,7 @@ DEFAULTS = {
     "dataloader_pin_memory": torch.cuda.is_available(),
 }
 
-# Names of older scripts. A new name: the same meaning. A sentence: why nothing is left to set.
-RENAMED = {
-    "model_max_length": "max_length",
-    "evaluation_strategy": "eval_strategy",
-    "preprocessing_num_workers": "dataset_num_proc",
-    "model_revision": "revision",
-    "warmup_ratio": "warmup_steps",  # a value below 1 is a share of all steps
-}
-OBSOLETE = {
-    "group_by_length": "text is always packed into blocks, and rows are never sorted by length",
-    "overwrite_output_dir": "a folder that holds another run is never overwritten",
-    "device_map": "each process takes one device; DeepSpeed spreads a model over several",
-    "flash_attn": "the fastest attention that the machine has is chosen",
-    "template_name": "the chat template comes with the model's tokenizer",
-    "use_fast_tokenizer": "fast tokenizers are always used",
-}
+FALSE = ("false", "no", "n", "f", "0")
 
 
 # The trainers' two names of one option; to them it is a bool.
@@ -142,6 +128,7 @@ def parse_into(argv: list[str], groups: list[type], defaults: dict[str, Any]) ->
     from_yaml = list(read_yaml_as_flags(Path(config), parser)) if config else []
     flags = list(current_flags(argv, parser))
     words = without_foreign_validation(from_yaml, flags) + flags
+    words += meant_strategies(words, parser)
     try:
         *parsed, rest = parser.parse_args_into_dataclasses(
             words, return_remaining_strings=True, look_for_args_file=False
@@ -167,6 +154,21 @@ def without_foreign_validation(from_yaml: list[str], flags: list[str]) -> list[s
     return kept
 
 
+def meant_strategies(words: list[str], parser: StageParser) -> list[str]:
+    """Return the flags that make --save_steps and --eval_steps count where no strategy is given.
+
+    The older scripts counted steps by default, so their commands name no strategy.
+    """
+    names = {word.partition("=")[0].replace("-", "_") for word in words}
+    return [
+        f"--{what}_strategy=steps"
+        for what in ("save", "eval")
+        if f"__{what}_steps" in names
+        and f"__{what}_strategy" not in names
+        and f"{what}_strategy" in parser.option_names()
+    ]
+
+
 def take_config(argv: list[str]) -> tuple[list[str], str | None]:
     """Return argv without `--config FILE`, and FILE. Raises ConfigError if FILE is not named."""
     rest, config = [], None
@@ -184,33 +186,48 @@ def take_config(argv: list[str]) -> tuple[list[str], str | None]:
 
 
 def current_flags(argv: list[str], parser: StageParser) -> Iterator[str]:
-    """Yield argv with every flag under its present name; obsolete ones go with their value."""
+    """Yield argv with every flag under its present name; obsolete ones go with their value.
+
+    Raises ConfigError as current_name does, and for two names of one option.
+    """
     is_value_of_obsolete = False
-    for word in argv:
+    given: dict[str, str] = {}
+    for word, following in zip(argv, [*argv[1:], ""], strict=False):
         if is_value_of_obsolete and not word.startswith("--"):
             continue
-        flag = current_name(word, parser)
+        flag = current_name(word, parser, value=following)
         is_value_of_obsolete = not flag and "=" not in word
-        if flag:
-            yield flag
+        if not flag:
+            continue
+        if flag.startswith("--"):
+            old, new = (name.partition("=")[0].replace("-", "_") for name in (word, flag))
+            if given.setdefault(new, old) != old:
+                both = " and ".join(f"--{name.strip('_')}" for name in (given[new], old))
+                raise ConfigError(f"{both} are two names of one option: give one of them.")
+        yield flag
 
 
-def current_name(word: str, parser: StageParser, where: str = "") -> str:
+def current_name(word: str, parser: StageParser, where: str = "", value: str = "") -> str:
     """Return a flag under its present name; "" for an obsolete one. Raises ConfigError if unknown.
 
+    value: what follows it, where it is not in the word itself.
     Example: "--model_max_length=512" -> "--max_length=512".
     """
     if not word.startswith("--"):
         return word
-    flag, equals, value = word.partition("=")
+    flag, equals, own = word.partition("=")
     name = flag.removeprefix("--").replace("-", "_")
     known = parser.option_names()
-    if name in OBSOLETE and name not in known:
-        logger.warning("%s--%s has no effect here: %s.", where, name, OBSOLETE[name])
+    value = own if equals else value
+    if name in IMPOSSIBLE and value.lower() not in FALSE:
+        raise ConfigError(f"{where}--{name} is not possible here: {IMPOSSIBLE[name]}.")
+    reason = UNREAD.get(name) or IMPOSSIBLE.get(name) or (name not in known and OBSOLETE.get(name))
+    if reason:
+        logger.warning("%s--%s has no effect here: %s.", where, name, reason)
         return ""
     new = RENAMED.get(name, name)
     if name not in known and new in known:
-        return f"--{new}{equals}{value}"
+        return f"--{new}{equals}{own}"
     if name not in known:
         near = difflib.get_close_matches(name, known | set(RENAMED), n=1, cutoff=0.5)
         hint = f"did you mean --{near[0]}?" if near else "`--help` lists every option."
@@ -242,7 +259,7 @@ def read_yaml_as_flags(path: Path, parser: StageParser) -> Iterator[str]:
         lines[key.value] = line
     for name, value in values.items():
         where = f"{path}:{lines.get(str(name), 1)}: "
-        flag = current_name(f"--{name}", parser, where)
+        flag = current_name(f"--{name}", parser, where, as_word(value))
         if value is None or not flag:
             continue
         if isinstance(value, list):

@@ -61,6 +61,14 @@ def write_small_model(folder: Path, tokenizer: PreTrainedTokenizerFast) -> Path:
     return folder
 
 
+def take_chat_format(folder: Path) -> None:
+    """Take the chat template from a folder, and a token by which its family would be known."""
+    (folder / "chat_template.jinja").unlink()
+    for path in folder.glob("tokenizer*.json"):
+        text = path.read_text(encoding="utf-8")
+        path.write_text(text.replace("<|observation|>", "<|other|>"), encoding="utf-8")
+
+
 @pytest.fixture(scope="session")
 def write_jsonl() -> WriteJsonl:
     """A function (path, rows) -> path: one JSON row a line; a row that is text is written as is."""

@@ -24,9 +24,10 @@ from medtune.arguments import (
     StageArguments,
     mix_percentages,
 )
+from medtune.arguments.older_names import IMPOSSIBLE, OBSOLETE, RENAMED, UNREAD
 from medtune.common.errors import ConfigError
 from medtune.common.log import logger
-from medtune.parsing import OBSOLETE, RENAMED, parse_arguments, parse_into
+from medtune.parsing import parse_arguments, parse_into
 from tests.conftest import REPO
 
 REQUIRED = ["--model_name_or_path", "m", "--train_file_dir", "d", "--output_dir", "o"]
@@ -189,8 +190,9 @@ def test_missing_yaml_file_is_refused(tmp_path: Path) -> None:
         ("evaluation_strategy", "steps", "eval_strategy", "steps"),
         ("torch_dtype", "bfloat16", "dtype", "bfloat16"),
         ("warmup_ratio", "0.05", "warmup_steps", 0.05),
-        ("preprocessing_num_workers", "3", "dataset_num_proc", 3),
         ("model_revision", "v1", "revision", "v1"),
+        ("tokenizer_name", "t", "tokenizer_name_or_path", "t"),
+        ("ptuning_checkpoint", "x", "peft_path", "x"),
     ],
 )
 def test_old_name_means_the_new_one(
@@ -208,7 +210,86 @@ def test_every_renamed_option_leads_to_one_that_exists() -> None:
     assert not set(OBSOLETE) & known
 
 
-@pytest.mark.parametrize("name", OBSOLETE)
+@pytest.mark.parametrize("old", ["train_file", "dataset_name"])
+def test_older_name_of_the_training_data_stands_for_it(old: str) -> None:
+    without = [*REQUIRED[:2], *REQUIRED[4:], *ON_CPU]
+
+    assert parse_arguments([*without, f"--{old}", "t"], SFTConfig).data.train_file_dir == "t"
+    message = "--train_file_dir and --train_file are two names of one option"
+    assert message in refusal("--train_file", "t")
+    assert parse("--train_file_dir", "again").data.train_file_dir == "again"
+
+
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+def test_impossible_option_is_refused_with_what_is_possible(tmp_path: Path, name: str) -> None:
+    sentence = f"--{name} is not possible here: {IMPOSSIBLE[name]}."
+
+    for words in ([f"--{name}"], [f"--{name}=x"], [f"--{name}", "True"]):
+        assert refusal(*words) == sentence
+    with pytest.raises(ConfigError, match=re.escape(f"stage.yaml:1: {sentence}")):
+        parse_yaml(tmp_path, f"{name}: yes")
+
+
+@pytest.mark.parametrize(
+    ("words", "saves", "evaluates"),
+    [
+        ([], "epoch", "epoch"),
+        (["--save_steps", "10"], "steps", "epoch"),
+        (["--eval_steps=10"], "epoch", "steps"),
+        (["--save-steps", "10", "--save-strategy", "epoch"], "epoch", "epoch"),
+    ],
+)
+def test_steps_between_saves_count_unless_a_strategy_is_given(
+    tmp_path: Path, words: list[str], saves: str, evaluates: str
+) -> None:
+    training = parse(*words).training
+    assert (training.save_strategy.value, training.eval_strategy.value) == (saves, evaluates)
+    options = parse_yaml(tmp_path, "save_strategy: 'no'", *words)
+    assert options["save_strategy"] == ("epoch" if "--save-strategy" in words else "no")
+
+
+# ChatGLM2-6B's ptuning/train.sh, without the two options of the method, as two of the scripts'
+# users ran it: on consultations, and on PromptCBLUE.
+CONSULTATIONS = {
+    "train_file": "train.json", "validation_file": "dev.json", "preprocessing_num_workers": "10",
+    "prompt_column": "content", "response_column": "summary", "model_name_or_path": "../model",
+    "output_dir": "output/adgen-chatglm2-6b-pt-128-2e-2", "max_source_length": "128",
+    "max_target_length": "128", "per_device_train_batch_size": "1",
+    "per_device_eval_batch_size": "1", "gradient_accumulation_steps": "16", "max_steps": "3000",
+    "logging_steps": "10", "save_steps": "1000", "learning_rate": "2e-2",
+}  # fmt: skip
+PROMPTCBLUE = CONSULTATIONS | {
+    "train_file": "PromptCBLUE/train.json", "validation_file": "PromptCBLUE/dev.json",
+    "prompt_column": "input", "response_column": "target",
+    "model_name_or_path": "/root/autodl-tmp/chatglm2-6b", "max_source_length": "64",
+    "output_dir": "output/adgen-chatglm2-6b-pt-128-1e-2", "per_device_train_batch_size": "32",
+    "gradient_accumulation_steps": "1", "max_steps": "1000", "save_steps": "200",
+    "learning_rate": "1e-2",
+}  # fmt: skip
+NUMBERS = {
+    "logging_steps", "save_steps", "max_steps", "gradient_accumulation_steps", "learning_rate",
+    "per_device_train_batch_size", "per_device_eval_batch_size", "max_source_length",
+    "max_target_length",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("options", [CONSULTATIONS, PROMPTCBLUE])
+def test_commands_of_chatglm2_s_ptuning_scripts_are_taken(options: dict[str, str]) -> None:
+    words = [word for name, value in options.items() for word in (f"--{name}", value)]
+    words += ["--overwrite_cache", "--overwrite_output_dir", "--predict_with_generate"]
+
+    stage = parse_arguments(["--do_train", *words, *ON_CPU], SFTConfig)
+    flat = stage.to_dict()
+    new = {RENAMED.get(name, name): value for name, value in options.items()}
+    del new["preprocessing_num_workers"]  # of those with a value the only one without effect
+    assert {name: flat[name] for name in new} == {
+        name: float(value) if name in NUMBERS else value for name, value in new.items()
+    }
+    assert stage.run.predict_with_generate
+    assert stage.training.save_strategy.value == "steps"
+
+
+@pytest.mark.parametrize("name", {**OBSOLETE, **UNREAD})
 def test_obsolete_option_goes_with_its_value_and_a_warning(
     tmp_path: Path, log: pytest.LogCaptureFixture, name: str
 ) -> None:
@@ -218,7 +299,7 @@ def test_obsolete_option_goes_with_its_value_and_a_warning(
     assert parse(f"--{name}", "--lora_rank", "4").to_dict() == plain
     assert parse("--lora_rank", "4", f"--{name}=value").to_dict() == plain
     assert parse_yaml(tmp_path, f"{name}: value\nlora_rank: 4\n") == plain
-    sentence = f"--{name} has no effect here: {OBSOLETE[name]}."
+    sentence = f"--{name} has no effect here: {(OBSOLETE | UNREAD)[name]}."
     assert log.messages == [sentence] * 3 + [f"{tmp_path / 'stage.yaml'}:1: {sentence}"]
 
 

@@ -26,6 +26,7 @@ from medtune.arguments import (
     SamplingArguments,
     SpeedArguments,
 )
+from medtune.arguments.older_names import IMPOSSIBLE, OBSOLETE, RENAMED
 from medtune.data.curation.options import PrepareArguments
 from medtune.data.formats.conversations import conversation_from_row
 from medtune.data.formats.preferences import preference_from_row
@@ -37,7 +38,7 @@ from medtune.data.reading import read_conversation_file
 from medtune.data.records import Source
 from medtune.data.rows import Rows
 from medtune.evaluation.summary import SummaryArguments
-from medtune.parsing import OBSOLETE, RENAMED, StageParser
+from medtune.parsing import StageParser
 from medtune.report.options import ReportArguments
 from medtune.training.memory.__main__ import MemoryArguments
 from medtune.training.run_folder import describe_inputs
@@ -51,7 +52,8 @@ PAGES = [
 FORMATS = REPO / "docs/data_formats.md"
 MAX_README_LINES = 200
 NOT_YET = {"convert_chatglm.py"}
-NOT_TO_BE = {"utils.py"}  # named in CONTRIBUTING.md as what there shall not be
+# What CONTRIBUTING.md says there shall not be, and ChatGLM2's scripts.
+NOT_TO_BE = {"utils.py", "main.py", "train.sh"}
 
 # Not in the repository: what runs write, and what is installed or cached.
 WRITTEN = ("outputs", ".venv", ".cache", ".git", "runs", "chat_logs")
@@ -190,7 +192,7 @@ def accepted_flags(script: str) -> frozenset[str]:
         parser = StageParser(GROUPS[script], allow_abbrev=False)
         names = parser.option_names() | {"config"}
         old = {name for name, new in RENAMED.items() if new in names}
-        return frozenset(names | old | OBSOLETE.keys())
+        return frozenset(names | old | OBSOLETE.keys() | IMPOSSIBLE.keys())
     source = read(REPO / script)
     launched = re.search(r"^launch (\w+\.py)", source, re.MULTILINE)
     if launched and '"$@"' in source:

@@ -96,6 +96,20 @@ class DataArguments(ScreeningArguments):
             "the run stops. A row that is no record at all (not JSON, a field missing) always does."
         },
     )
+    max_source_length: int | None = field(
+        default=None,
+        metadata={
+            "help": "Most tokens of a prompt, its header included: of longer ones the oldest turns "
+            "go first, then the end of the question. See docs/data_formats.md."
+        },
+    )
+    max_target_length: int | None = field(
+        default=None,
+        metadata={
+            "help": "Most tokens of the last reply (of a pair: of each answer), its end token not "
+            "counted; a longer one is cut and has no end token."
+        },
+    )
     max_train_samples: int | None = field(
         default=None,
         metadata={"help": "Use at most this many rows of --train_file_dir, chosen by the seed."},
@@ -117,7 +131,8 @@ class DataArguments(ScreeningArguments):
                 "--max_rejected_percentage: expected a percentage from 0 to 100, found "
                 f"{self.max_rejected_percentage}."
             )
-        for name in ("max_train_samples", "max_eval_samples"):
+        lengths = ("max_source_length", "max_target_length")
+        for name in (*lengths, "max_train_samples", "max_eval_samples"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"--{name}: expected 1 or more, found {value}.")

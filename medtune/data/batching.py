@@ -12,7 +12,7 @@ from typing import Generic, NamedTuple
 
 from medtune.data.records import Conversation, Message, PreferencePair, RecordT, Role
 from medtune.data.rendering import ChatRenderer, PairIds, Rendered
-from medtune.data.templates import Run, Skeleton
+from medtune.data.templates import Place, Skeleton, find_place
 
 BATCH_RECORDS = 128  # more of them fit no processor cache, and take longer
 BATCH_CHARACTERS = 1 << 20
@@ -25,13 +25,6 @@ class Batch(Generic[RecordT]):
 
     places: list[int]
     records: list[RecordT]
-
-
-class Place(NamedTuple):
-    """Where a rendered prefix ends: after `num_runs` whole runs and the text of `tail`."""
-
-    num_runs: int
-    tail: Run | None
 
 
 class Plan(NamedTuple):
@@ -158,22 +151,6 @@ class BatchRenderer:
                 return None
             replies.append((start, end))
         return Plan(whole, replies)
-
-
-def find_place(whole: Skeleton, prefix: Skeleton) -> Place | None:
-    """Return where `prefix` ends in `whole`; None if it is not written at its beginning."""
-    *closed, last = prefix.runs
-    if closed != whole.runs[: len(closed)]:
-        return None
-    if not last.parts:
-        return Place(len(closed), None)
-    *before, tail = last.parts
-    parts = whole.runs[len(closed)].parts
-    if list(parts[: len(before)]) != before or len(parts) == len(before):
-        return None
-    part = parts[len(before)]
-    is_start = isinstance(part, str) and isinstance(tail, str) and part.startswith(tail)
-    return Place(len(closed), last) if part == tail or is_start else None
 
 
 def assemble(job: Job, ids: Sequence[list[int]]) -> Located | None:

@@ -1,11 +1,13 @@
 """Plain text to token ids, without letting any of it become a control token."""
 
+import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from typing import TypeVar
 
+from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
 ContextT = TypeVar("ContextT")
@@ -21,13 +23,17 @@ class PlainEncoder:
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Collect the control tokens, longest name first so that none hides another."""
         self.tokenizer = tokenizer
+        # A rare character may become the unknown token, which controls nothing.
+        unknown = {tokenizer.unk_token_id} - {tokenizer.eos_token_id}
         self.controls: dict[str, int] = {
             token.content: token_id
             for token_id, token in tokenizer.added_tokens_decoder.items()
-            if token.special or MARKUP.fullmatch(token.content)
+            if token_id not in unknown and (token.special or MARKUP.fullmatch(token.content))
         }
         self.control_ids = frozenset(self.controls.values())
         names = sorted(self.controls, key=len, reverse=True)
+        is_fast = tokenizer.is_fast
+        self._backend = without_controls(tokenizer, self.controls) if is_fast else None
         # Without control tokens the pattern is one that never matches.
         self._pattern = re.compile("|".join(map(re.escape, names)) if names else r"(?!)")
         self.ids = lru_cache(maxsize=4096)(self._ids)
@@ -42,14 +48,12 @@ class PlainEncoder:
 
     def batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of each text, encoded together: a fast tokenizer uses all cores."""
-        pieces = [self._pieces(text) for text in texts]
-        encoded = iter(self._call([piece for parts in pieces for piece in parts]))
-        ids = [
-            next(encoded) if len(parts) == 1 else sum((next(encoded) for _ in parts), [])
-            for parts in pieces
-        ]
-        assert all(map(self.control_ids.isdisjoint, ids)), "a control token came out of plain text"
-        return ids
+        encoded = self._call(texts)
+        for number, ids in enumerate(encoded):
+            if not self.control_ids.isdisjoint(ids):  # its vocabulary knows a name as a word
+                encoded[number] = sum(self._call(self._pieces(texts[number])), [])
+        assert all(map(self.control_ids.isdisjoint, encoded)), "a control token came out of text"
+        return encoded
 
     def stream(
         self, batches: Iterable[tuple[Sequence[str], ContextT]]
@@ -74,8 +78,6 @@ class PlainEncoder:
 
     def _pieces(self, text: str) -> list[str]:
         """Cut `text` inside the names of control tokens: then none is ever seen whole."""
-        if not self._pattern.search(text):
-            return [text] if text else []
         pieces = [""]
         for literal, control in self.split(text):
             pieces[-1] += literal
@@ -84,15 +86,22 @@ class PlainEncoder:
                 pieces.append(control[1:])
         return [piece for piece in pieces if piece]
 
-    def _call(self, pieces: list[str]) -> list[list[int]]:
-        if not pieces:
-            return []
-        if not self.tokenizer.is_fast:
-            return self.tokenizer(pieces, add_special_tokens=False)["input_ids"]
-        # Straight to the Rust core: what transformers puts around it for each text (masks, offsets)
-        # takes as long again. One call through transformers switches padding and truncation off.
-        self.tokenizer("", add_special_tokens=False)
-        encodings = self.tokenizer.backend_tokenizer.encode_batch_fast(
-            pieces, add_special_tokens=False
-        )
+    def _call(self, texts: Sequence[str]) -> list[list[int]]:
+        if self._backend is None:
+            return self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        encodings = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
+
+
+def without_controls(tokenizer: PreTrainedTokenizerBase, controls: Container[str]) -> Tokenizer:
+    """Return the Rust core of a fast tokenizer, for which the names of control tokens are text.
+
+    It is called straight: what transformers puts around it for each text (masks, offsets) takes as
+    long again.
+    """
+    core = json.loads(tokenizer.backend_tokenizer.to_str())
+    for token in core["added_tokens"]:
+        token["special"] = token["special"] or token["content"] in controls
+    backend = Tokenizer.from_str(json.dumps({**core, "padding": None, "truncation": None}))
+    backend.encode_special_tokens = True
+    return backend

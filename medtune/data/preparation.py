@@ -15,11 +15,12 @@ from typing import Any, TypeVar
 from transformers import PreTrainedTokenizerBase
 
 from medtune.arguments import DataArguments, mix_percentages
-from medtune.common.errors import DataError
+from medtune.common.errors import ConfigError, DataError
 from medtune.common.log import logger
 from medtune.data.batching import Batch, BatchRenderer, batches_of
 from medtune.data.grouping import BlockCutter, tokenize_batches
 from medtune.data.ledger import TOKENS
+from medtune.data.limits import Limits, fit_conversation, fit_pair, limits_of
 from medtune.data.loading import data_files, load_conversations, load_preferences, load_texts
 from medtune.data.mixing import mix_rows
 from medtune.data.parts import Loaded, Reject
@@ -29,8 +30,6 @@ from medtune.data.rendering import (
     PairIds,
     Rendered,
     count_tokens,
-    cut_conversation,
-    cut_pair,
 )
 from medtune.data.row_cache import cached_rows, write_facts
 from medtune.data.rows import SOURCE, Row, Rows, RowWriter, file_of_part
@@ -47,7 +46,15 @@ def prepare_blocks(
     block_size: int,
     seed: int,
 ) -> Rows:
-    """Return blocks of text; the tokens that go in are the tokens that come out."""
+    """Return blocks of text; the tokens that go in are the tokens that come out.
+
+    Raises ConfigError for limits of what a text has not.
+    """
+    if arguments.max_source_length or arguments.max_target_length:
+        raise ConfigError(
+            "--max_source_length, --max_target_length: expected rows with prompts and replies, "
+            "found text for pretraining; leave them out, --block_size is the length of its blocks."
+        )
 
     def build(folder: Path) -> None:
         data = load_texts(arguments, doc_separator, seed)
@@ -63,12 +70,14 @@ def prepare_blocks(
 def prepare_conversations(
     arguments: DataArguments, renderer: ChatRenderer, max_length: int | None, seed: int
 ) -> Rows:
-    """Return rows with input_ids and labels, at most max_length tokens each."""
+    """Return rows with input_ids and labels, at most max_length tokens each and within the limits
+    that the options set for prompt and reply.
+    """
 
     def build(folder: Path) -> None:
         data = load_conversations(arguments, seed)
         matches = screen_rows(data, arguments)
-        write_conversations(data, renderer, max_length, folder)
+        write_conversations(data, renderer, limits_of(arguments, max_length), folder)
         write_facts(folder, data, renderer.turn_ends, matches)
 
     options = {"stage": "conversations", "seed": seed, "max_length": max_length}
@@ -86,7 +95,7 @@ def prepare_pairs(
     def build(folder: Path) -> None:
         data = load_preferences(arguments, seed)
         matches = screen_rows(data, arguments)
-        write_pairs(data, renderer, max_length, folder)
+        write_pairs(data, renderer, limits_of(arguments, max_length), folder)
         write_facts(folder, data, renderer.turn_ends, matches)
 
     options = {"stage": "pairs", "seed": seed, "max_length": max_length}
@@ -137,45 +146,45 @@ def write_blocks(
 
 
 def write_conversations(
-    data: Loaded[Conversation], renderer: ChatRenderer, max_length: int | None, folder: Path
+    data: Loaded[Conversation], renderer: ChatRenderer, limits: Limits, folder: Path
 ) -> None:
     """Write the conversations of all parts as ids and labels."""
 
-    def cut(rendered: Rendered, tokens: Counter[str]) -> Row | None:
-        kept = cut_conversation(rendered, max_length, tokens)
+    def fit(record: Conversation, rendered: Rendered, tokens: Counter[str]) -> Row | None:
+        kept = fit_conversation(renderer, record, rendered, limits, tokens)
         return None if kept is None else vars(kept)
 
-    write_rendered(data, BatchRenderer(renderer).conversations, cut, max_length, folder)
+    write_rendered(data, BatchRenderer(renderer).conversations, fit, limits, folder)
 
 
 def write_pairs(
-    data: Loaded[PreferencePair], renderer: ChatRenderer, max_length: int | None, folder: Path
+    data: Loaded[PreferencePair], renderer: ChatRenderer, limits: Limits, folder: Path
 ) -> None:
     """Write the pairs of all parts as the ids of prompt and answers."""
 
-    def cut(pair: PairIds, tokens: Counter[str]) -> Row | None:
-        return cut_pair(pair, max_length, tokens)
+    def fit(record: PreferencePair, pair: PairIds, tokens: Counter[str]) -> Row | None:
+        return fit_pair(renderer, record, pair, limits, tokens)
 
-    write_rendered(data, BatchRenderer(renderer).pairs, cut, max_length, folder)
+    write_rendered(data, BatchRenderer(renderer).pairs, fit, limits, folder)
 
 
 def write_rendered(
     data: Loaded[RecordT],
     render: Callable[[Iterable[Batch[RecordT]]], Iterator[tuple[Batch[RecordT], list[ItemT]]]],
-    cut: Callable[[ItemT, Counter[str]], Row | None],
-    max_length: int | None,
+    fit: Callable[[RecordT, ItemT, Counter[str]], Row | None],
+    limits: Limits,
     folder: Path,
 ) -> None:
-    """Render and cut all parts; a record without room for an answer is moved to the rejects.
+    """Render and fit all parts; a record without room for an answer is moved to the rejects.
 
     Raises DataError if a part has nothing left.
     """
     num_records = {name: int((data.part_of == part).sum()) for name, part in data.parts.items()}
-    message = f"the prompt leaves no room for its answers in {max_length} tokens."
+    message = f"the prompt leaves no room for its answers within {limits}."
     with open_writers(data, folder) as writers:
         for batch, items in render(batches_of(data.records())):
             for place, record, item in zip(batch.places, batch.records, items, strict=True):
-                row = cut(item, tokens_of(data, place))
+                row = fit(record, item, tokens_of(data, place))
                 if row is None:
                     data.leave_out(place, Reject(record.source, NO_ROOM, message))
                 else:
@@ -185,7 +194,7 @@ def write_rendered(
         if not num_rows:
             raise DataError(
                 f"{name}: expected rows with a supervised token, found none in "
-                f"{num_records[name]:,} rows; raise --max_length (now {max_length})."
+                f"{num_records[name]:,} rows; raise {limits}."
             )
 
 

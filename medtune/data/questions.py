@@ -12,7 +12,7 @@ from medtune.data.formats.checks import MalformedRow, RowError, check_order, che
 from medtune.data.formats.conversations import messages_from_turns
 from medtune.data.formats.files import ROW_SUFFIXES, TEXT_SUFFIXES, read_lines, read_rows_of
 from medtune.data.records import Message, Source
-from medtune.data.rendering import IGNORE_INDEX, ChatRenderer
+from medtune.data.rendering import ChatRenderer, reply_start
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,5 @@ def split_row(row: dict[str, list[int]]) -> tuple[list[int], list[int]]:
     """
     if "prompt_ids" in row:
         return row["prompt_ids"], row["chosen_ids"]
-    labels = row["labels"]
-    start = len(labels)
-    while start and labels[start - 1] != IGNORE_INDEX:
-        start -= 1
+    start = reply_start(row["labels"])
     return row["input_ids"][:start], row["input_ids"][start:]

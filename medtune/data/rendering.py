@@ -21,6 +21,7 @@ from operator import itemgetter
 from transformers import PreTrainedTokenizerBase
 
 from medtune.common.errors import DataError
+from medtune.common.log import logger
 from medtune.data.encoding import PlainEncoder
 from medtune.data.records import Conversation, Message, PreferencePair, Source
 from medtune.data.templates import ChatTemplate
@@ -56,6 +57,7 @@ class ChatRenderer:
     encoder: PlainEncoder = field(init=False, repr=False)
     template: ChatTemplate = field(init=False, repr=False)
     turn_ends: set[int] = field(default_factory=set, init=False)  # control ids seen in replies
+    _is_last_only_said: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Refuse a tokenizer without a chat template."""
@@ -67,33 +69,38 @@ class ChatRenderer:
         return self._encode(messages, for_reply=True)
 
     def conversation(self, record: Conversation) -> Rendered:
-        """Return ids and labels of a conversation; every assistant turn is supervised.
+        """Return ids and labels of a conversation; every reply is supervised that chat would ask
+        for with just the ids that stand before it.
 
         The span of a reply is what the ids of the rendered prefix that ends with it have beyond the
-        ids of the prompt that asked for it. Raises DataError if a prefix is not a prefix.
+        ids of the prompt that asked for it. Of a template that writes earlier replies in another
+        way (Qwen3's) this holds for the last one alone. Raises DataError if not even for that.
         """
         messages = record.messages
         input_ids = self._encode(messages, for_reply=False)
-        spans = [
-            (
-                self._prefix_length(messages[:number], True, input_ids, record.source),
-                self._prefix_length(messages[: number + 1], False, input_ids, record.source),
-            )
-            for number, message in enumerate(messages)
-            if message.role == "assistant"
-        ]
-        return self.supervise(input_ids, spans, record.source)
+        spans: list[tuple[int, int] | None] = []
+        for number, message in enumerate(messages):
+            if message.role == "assistant":
+                start = self._prefix_length(messages[:number], True, input_ids)
+                end = self._prefix_length(messages[: number + 1], False, input_ids)
+                spans.append(None if start is None or end is None else (start, end))
+        if spans[-1] is None:
+            raise prefix_error(record.source)
+        if None in spans:
+            self._say_last_only("writes earlier replies otherwise than the last")
+        return self.supervise(input_ids, [span for span in spans if span], record.source)
 
     def supervise(
         self, input_ids: list[int], spans: Sequence[tuple[int, int]], source: Source
     ) -> Rendered:
         """Return ids and labels for replies at these spans, each with the token that ends it.
 
-        What follows the last reply teaches nothing and is left out. Changes `input_ids`.
+        A reply without such a token is left out, but the last must have one. What follows the last
+        reply teaches nothing and is cut off. Changes `input_ids`.
         """
         labels = [IGNORE_INDEX] * len(input_ids)
         end = 0
-        for start, end in spans:
+        for number, (start, end) in enumerate(spans, start=1):
             if self.turn_end is not None:
                 turn_end_id = self.encoder.controls[self.turn_end]
                 if end == len(input_ids):
@@ -101,8 +108,14 @@ class ChatRenderer:
                     labels.append(IGNORE_INDEX)
                 end += input_ids[end] == turn_end_id
             reply = input_ids[start:end]
-            end = start + self._turn_length(reply, source)
-            labels[start:end] = reply[: end - start]
+            length = self._turn_length(reply)
+            if not length and number < len(spans):
+                self._say_last_only("writes no end token after earlier replies")
+                continue
+            if not length:
+                raise self._endless(source)
+            end = start + length
+            labels[start:end] = reply[:length]
         del input_ids[end:], labels[end:]
         return Rendered(input_ids, labels)
 
@@ -130,33 +143,53 @@ class ChatRenderer:
         return rendered.input_ids[len(prompt_ids) :]
 
     def _prefix_length(
-        self, messages: Sequence[Message], for_reply: bool, whole: list[int], source: Source
-    ) -> int:
+        self, messages: Sequence[Message], for_reply: bool, whole: list[int]
+    ) -> int | None:
+        """Return how many ids the messages have, None if `whole` does not begin with them."""
         ids = self._encode(messages, for_reply)
-        if whole[: len(ids)] != ids:
-            raise prefix_error(source)
-        return len(ids)
+        return len(ids) if whole[: len(ids)] == ids else None
 
-    def _turn_length(self, reply: list[int], source: Source) -> int:
-        """Return the length of a reply up to its last control token, which is remembered.
-
-        Raises DataError if there is none: such a reply could not teach the model to stop.
-        """
+    def _turn_length(self, reply: list[int]) -> int:
+        """Return the length of a reply up to its last control token, which is remembered; or 0."""
         for length in range(len(reply), 0, -1):
             if reply[length - 1] in self.encoder.control_ids:
                 self.turn_ends.add(reply[length - 1])
                 return length
-        raise DataError(
+        return 0
+
+    def _endless(self, source: Source) -> DataError:
+        return DataError(
             f"{source}: the chat template of {self.tokenizer.name_or_path} writes no end token "
             "after a reply, so the model could never learn to stop; add one to the template."
         )
 
+    def _say_last_only(self, why: str) -> None:
+        if not self._is_last_only_said:
+            logger.warning(
+                "%s: the chat template %s: of a conversation only the last reply is supervised",
+                self.tokenizer.name_or_path,
+                why,
+            )
+        self._is_last_only_said = True
+
     def _encode(self, messages: Sequence[Message], for_reply: bool) -> list[int]:
-        """Return ids: control tokens where the template wrote them, plain text elsewhere."""
+        """Return ids: control tokens where the template wrote them, plain text elsewhere.
+
+        A token that would reach from a prompt into its reply is divided there, because chat asks
+        with the prompt alone.
+        """
         skeleton, contents = self.template.take_apart(messages, for_reply)
+        heads = self.template.heads(tuple([message.role for message in messages]), for_reply)
         ids: list[int] = []
-        for run in skeleton.runs:
-            ids += self.encoder.ids(run.text(contents))
+        for number, run in enumerate(skeleton.runs):
+            text = run.text(contents)
+            found = self.encoder.ids(text)
+            if number in heads:
+                head = heads[number].text(contents)
+                of_head = self.encoder.ids(head)
+                if found[: len(of_head)] != of_head:
+                    found = of_head + self.encoder.ids(text[len(head) :])
+            ids += found
             if run.control is not None:
                 ids.append(run.control)
         return ids
@@ -170,55 +203,49 @@ def prefix_error(source: Source) -> DataError:
     )
 
 
-def render_conversation(
-    renderer: ChatRenderer,
-    record: Conversation,
-    max_length: int | None,
-    tokens: Counter[str] | None = None,
-) -> Rendered | None:
-    """Render a conversation and cut it, see cut_conversation."""
-    return cut_conversation(renderer.conversation(record), max_length, tokens)
+def reply_start(labels: Sequence[int]) -> int:
+    """Return where the last supervised span begins. Example: [-100, 6, -100, 8] -> 3."""
+    start = len(labels)
+    while start and labels[start - 1] != IGNORE_INDEX:
+        start -= 1
+    return start
 
 
 def cut_conversation(
-    rendered: Rendered, max_length: int | None, tokens: Counter[str] | None = None
+    rendered: Rendered,
+    max_length: int | None,
+    tokens: Counter[str] | None = None,
+    num_read: int | None = None,
 ) -> Rendered | None:
     """Cut to `max_length` tokens; None if no supervised token is left.
 
     A cut falls inside an answer, which then has no end token, or is moved back to the end of the
     last answer: a header or question with nothing to learn after it is not kept.
-    `tokens` counts read = kept + truncated, and supervised.
+    `tokens` counts read = kept + truncated, and supervised.   num_read: if `rendered` is not whole.
     """
-    num_read = len(rendered.input_ids)
-    end = num_read if max_length is None else min(num_read, max_length)
+    length = len(rendered.input_ids)
+    end = length if max_length is None else min(length, max_length)
     while end and rendered.labels[end - 1] == IGNORE_INDEX:
         end -= 1
     if end == 0:
         return None
-    if end < num_read:
+    if end < length:
         rendered = Rendered(rendered.input_ids[:end], rendered.labels[:end])
     if tokens is not None:
-        count_tokens(tokens, num_read, end, rendered.num_supervised)
+        count_tokens(tokens, num_read or length, end, rendered.num_supervised)
     return rendered
 
 
-def render_pair(
-    renderer: ChatRenderer,
-    record: PreferencePair,
+def cut_pair(
+    pair: PairIds,
     max_length: int | None,
     tokens: Counter[str] | None = None,
-) -> dict[str, list[int]] | None:
-    """Render a pair and cut it, see cut_pair."""
-    return cut_pair(renderer.pair(record), max_length, tokens)
-
-
-def cut_pair(
-    pair: PairIds, max_length: int | None, tokens: Counter[str] | None = None
+    num_read: int | None = None,
 ) -> dict[str, list[int]] | None:
     """Cut both answers so that prompt + answer has at most `max_length` tokens.
 
     None if the prompt leaves no room for two answers that still differ.   Keys are those that TRL's
-    collator reads.
+    collator reads.   num_read: if `pair` is not whole.
     """
     prompt_ids, chosen_ids, rejected_ids = pair
     room = None if max_length is None else max_length - len(prompt_ids)
@@ -229,8 +256,12 @@ def cut_pair(
         return None
     num_supervised = len(kept_chosen) + len(kept_rejected)
     if tokens is not None:
-        num_read = len(prompt_ids) + len(chosen_ids) + len(rejected_ids)
-        count_tokens(tokens, num_read, len(prompt_ids) + num_supervised, num_supervised)
+        count_tokens(
+            tokens,
+            num_read or sum(map(len, pair)),
+            len(prompt_ids) + num_supervised,
+            num_supervised,
+        )
     return {"prompt_ids": prompt_ids, "chosen_ids": kept_chosen, "rejected_ids": kept_rejected}
 
 

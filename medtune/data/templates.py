@@ -14,6 +14,8 @@ from medtune.common.errors import DataError
 from medtune.data.encoding import PlainEncoder
 from medtune.data.records import Message, Role
 
+# Families that can think aloud (Qwen3) are asked for the reply alone: no other template reads this.
+OPTIONS = {"tokenize": False, "enable_thinking": False}
 # Private-use characters around a number stand for a message's content while the template runs.
 PLACEHOLDER = re.compile("\ue000([0-9]+)\ue001")
 
@@ -46,6 +48,29 @@ class Skeleton(NamedTuple):
         return "".join(pieces)
 
 
+class Place(NamedTuple):
+    """Where a rendered prefix ends: after `num_runs` whole runs and the text of `tail`."""
+
+    num_runs: int
+    tail: Run | None
+
+
+def find_place(whole: Skeleton, prefix: Skeleton) -> Place | None:
+    """Return where `prefix` ends in `whole`; None if it is not written at its beginning."""
+    *closed, last = prefix.runs
+    if closed != whole.runs[: len(closed)]:
+        return None
+    if not last.parts:
+        return Place(len(closed), None)
+    *before, tail = last.parts
+    parts = whole.runs[len(closed)].parts
+    if list(parts[: len(before)]) != before or len(parts) == len(before):
+        return None
+    part = parts[len(before)]
+    is_start = isinstance(part, str) and isinstance(tail, str) and part.startswith(tail)
+    return Place(len(closed), last) if part == tail or is_start else None
+
+
 class ChatTemplate:
     """The chat template of a tokenizer. Raises DataError where it is missing, fails or rewrites."""
 
@@ -59,6 +84,7 @@ class ChatTemplate:
         self.tokenizer = tokenizer
         self.encoder = encoder
         self._skeletons: dict[tuple[bool, tuple[Role, ...]], Skeleton] = {}
+        self._heads: dict[tuple[bool, tuple[Role, ...]], tuple[Skeleton, dict[int, Run]]] = {}
 
     def take_apart(
         self, messages: Sequence[Message], for_reply: bool
@@ -90,6 +116,21 @@ class ChatTemplate:
             self._skeletons[for_reply, roles] = Skeleton(pieces, self._runs(pieces))
         return self._skeletons[for_reply, roles]
 
+    def heads(self, roles: tuple[Role, ...], for_reply: bool) -> dict[int, Run]:
+        """Return, by the number of a run, what of it stands in the prompt of the reply in it."""
+        whole = self.skeleton(roles, for_reply)
+        known = self._heads.get((for_reply, roles))
+        if known is None or known[0] is not whole:
+            heads = {}
+            for number, role in enumerate(roles):
+                place = None
+                if role == "assistant":
+                    place = find_place(whole, self.skeleton(roles[:number], True))
+                if place is not None and place.tail is not None:
+                    heads[place.num_runs] = place.tail
+            known = self._heads[for_reply, roles] = (whole, heads)
+        return known[1]
+
     def _runs(self, pieces: list[str]) -> list[Run]:
         runs = []
         parts: list[str | int] = []
@@ -110,8 +151,8 @@ class ChatTemplate:
         try:
             return self.tokenizer.apply_chat_template(
                 [message.to_dict() for message in messages],
-                tokenize=False,
                 add_generation_prompt=for_reply,
+                **OPTIONS,
             )
         except Exception as error:  # a template is a program: it may raise anything
             roles = [message.role for message in messages]
@@ -125,7 +166,7 @@ class ChatTemplate:
         try:
             return self.tokenizer.apply_chat_template(
                 [[message.to_dict() for message in messages] for messages in conversations],
-                tokenize=False,
+                **OPTIONS,
             )
         except Exception:  # a template is a program: it may raise anything
             return [None] * len(conversations)
@@ -133,5 +174,6 @@ class ChatTemplate:
     def _rewritten(self) -> DataError:
         return DataError(
             f"{self.tokenizer.name_or_path}: the chat template rewrites or drops what was said (it "
-            "may refuse a system message or fold old turns); training on it would differ from chat."
+            "may refuse a system message, fold old turns or take <think> blocks out of replies); "
+            "training on it would differ from chat."
         )

@@ -17,7 +17,7 @@ from transformers import (
 from medtune.arguments import ModelArguments
 from medtune.common.errors import CheckpointError
 from medtune.common.lineage import check_complete
-from medtune.models.families import check_model_type
+from medtune.models.families import check_model_type, give_chat_template
 from medtune.models.strict import check_finite_model, check_keys, find_extra, is_divided
 from medtune.models.template_check import check_templates
 from medtune.models.tiny import TINY_GLM, tiny_glm_folder
@@ -60,11 +60,15 @@ def choose_dtype(name: str) -> torch.dtype:
 
 
 def load_tokenizer(arguments: ModelArguments) -> PreTrainedTokenizerBase:
-    """Return the tokenizer, with end-of-text as padding where it has no padding token."""
+    """Return the tokenizer, with what a model in training needs where it has none.
+
+    End-of-text as padding, and the chat template of its family.
+    """
     named = arguments.tokenizer_name_or_path or arguments.model_name_or_path
     tokenizer = read_tokenizer(resolve_model(named), **hub_options(arguments))
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
+    give_chat_template(tokenizer)
     return tokenizer
 
 

@@ -10,7 +10,8 @@ from medtune.common.errors import ConfigError
 ATTENTION_INPUT, ATTENTION_OUTPUT = "attention input", "attention output"
 MLP_INPUT, MLP_PRODUCT = "mlp input", "mlp product"
 
-KNOWN_TYPES = ("glm", "llama", "qwen2")
+GLM_TYPES = ("glm", "glm4")
+KNOWN_TYPES = (*GLM_TYPES, "llama", "qwen2", "qwen3")
 
 
 class Linear(NamedTuple):
@@ -28,8 +29,24 @@ class Linear(NamedTuple):
         return self.outputs * (self.inputs + self.has_bias)
 
 
+class Norm(NamedTuple):
+    """One RMS norm: the values of a token that it reads, and in how many parts (heads).
+
+    is_behind_linear: it reads what a linear layer gives, not the residual stream.
+    """
+
+    values: int
+    parts: int = 1
+    is_behind_linear: bool = False
+
+    @property
+    def num_parameters(self) -> int:
+        """One weight for each value of a part: the heads share them."""
+        return self.values // self.parts
+
+
 class ModelShape(NamedTuple):
-    """A decoder of equal layers: attention with grouped keys, gated MLP, two RMS norms.
+    """A decoder of equal layers: attention with grouped keys, gated MLP, RMS norms.
 
     query, key: values of all heads for a token.   rotary: values of cos and sin for a token.
     rotates_a_part: GLM turns a part of each head and joins it with the rest, which costs copies.
@@ -46,11 +63,13 @@ class ModelShape(NamedTuple):
     rotates_a_part: bool
     is_tied: bool
     linears: tuple[Linear, ...]
+    norms: tuple[Norm, ...]
 
     @property
     def num_parameters(self) -> int:
         """Every weight of the model."""
-        layer = sum(linear.num_parameters for linear in self.linears) + 2 * self.hidden
+        layer = sum(linear.num_parameters for linear in self.linears)
+        layer += sum(norm.num_parameters for norm in self.norms)
         embeddings = self.vocabulary * self.hidden * (1 if self.is_tied else 2)
         return embeddings + self.num_layers * layer + self.hidden
 
@@ -74,7 +93,7 @@ def shape_of(config: PretrainedConfig) -> ModelShape:
     head_dim = getattr(config, "head_dim", None) or (
         config.hidden_size // config.num_attention_heads
     )
-    is_glm = config.model_type == "glm"
+    is_glm = config.model_type in GLM_TYPES
     share = config.rope_parameters.get("partial_rotary_factor", 1.0) if is_glm else 1.0
     return ModelShape(
         num_layers=config.num_hidden_layers,
@@ -88,7 +107,19 @@ def shape_of(config: PretrainedConfig) -> ModelShape:
         rotates_a_part=is_glm,
         is_tied=bool(config.tie_word_embeddings),
         linears=linears_of(config, head_dim),
+        norms=norms_of(config, head_dim),
     )
+
+
+def norms_of(config: PretrainedConfig, head_dim: int) -> tuple[Norm, ...]:
+    """Return the norms of one decoder layer: before attention and MLP, and each family's others."""
+    before = (Norm(config.hidden_size),) * 2
+    if config.model_type == "glm4":  # of what attention and MLP give
+        return (*before, *(Norm(config.hidden_size, is_behind_linear=True),) * 2)
+    if config.model_type == "qwen3":  # of each head of query and key
+        heads = (config.num_attention_heads, config.num_key_value_heads)
+        return (*before, *(Norm(num * head_dim, num, is_behind_linear=True) for num in heads))
+    return before
 
 
 def linears_of(config: PretrainedConfig, head_dim: int) -> tuple[Linear, ...]:
@@ -96,9 +127,9 @@ def linears_of(config: PretrainedConfig, head_dim: int) -> tuple[Linear, ...]:
     hidden, mlp = config.hidden_size, config.intermediate_size
     query, key = config.num_attention_heads * head_dim, config.num_key_value_heads * head_dim
     has_bias = config.model_type == "qwen2" or config.attention_bias
-    has_output_bias = config.model_type == "llama" and config.attention_bias
+    has_output_bias = config.model_type in ("llama", "qwen3") and config.attention_bias
     has_mlp_bias = bool(getattr(config, "mlp_bias", False))
-    if config.model_type == "glm":
+    if config.model_type in GLM_TYPES:
         gates = [Linear("gate_up_proj", MLP_INPUT, hidden, 2 * mlp, has_mlp_bias)]
     else:
         gates = [

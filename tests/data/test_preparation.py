@@ -21,6 +21,7 @@ from medtune.common import cache
 from medtune.common.errors import ConfigError, DataError
 from medtune.data import batching, preparation, row_cache
 from medtune.data.grouping import group_text_function, tokenize_function
+from medtune.data.limits import Limits
 from medtune.data.loading import load_conversations, load_preferences, load_texts
 from medtune.data.parts import NOT_SAMPLED
 from medtune.data.preparation import (
@@ -31,7 +32,7 @@ from medtune.data.preparation import (
     write_blocks,
     write_conversations,
 )
-from medtune.data.rendering import ChatRenderer, render_conversation, render_pair
+from medtune.data.rendering import ChatRenderer, cut_conversation, cut_pair
 from medtune.data.row_cache import FACTS_FILE, INDEX_FILE, NUM_ENTRIES_KEPT
 from medtune.data.rows import Rows
 from tests.conftest import WriteJsonl
@@ -111,7 +112,9 @@ def one_by_one(data: Any, render: Callable[[Any, Counter], dict | None]) -> Prep
         for record in records:
             row = render(record, tokens[name])
             if row is None:
-                message = f"the prompt leaves no room for its answers in {MAX_LENGTH} tokens."
+                message = (
+                    f"the prompt leaves no room for its answers within --max_length {MAX_LENGTH}."
+                )
                 place = {"file": record.source.path, "line": record.source.line}
                 rejects.append({**place, "reason": NO_ROOM, "message": message, "row": None})
             else:
@@ -144,7 +147,7 @@ def test_conversations_are_those_rendered_one_by_one(
     arguments = options(tmp_path / "data", **limits)
 
     def render(record: Any, tokens: Counter) -> dict | None:
-        rendered = render_conversation(renderer, record, MAX_LENGTH, tokens)
+        rendered = cut_conversation(renderer.conversation(record), MAX_LENGTH, tokens)
         return None if rendered is None else vars(rendered)
 
     expected = one_by_one(load_conversations(arguments, SEED), render)
@@ -161,7 +164,7 @@ def test_pairs_are_those_rendered_one_by_one(
 
     expected = one_by_one(
         load_preferences(arguments, SEED),
-        lambda record, tokens: render_pair(renderer, record, MAX_LENGTH, tokens),
+        lambda record, tokens: cut_pair(renderer.pair(record), MAX_LENGTH, tokens),
     )
     assert {"empty_content", NO_ROOM} <= expected[2]["rows"]["rejected"].keys()
     for _ in ("built", "cached"):
@@ -402,7 +405,7 @@ def test_memory_does_not_grow_with_the_rows(
         output.mkdir()
         tracemalloc.start()
         if stage == "conversations":
-            write_conversations(load_conversations(options(path), SEED), renderer, None, output)
+            write_conversations(load_conversations(options(path), SEED), renderer, Limits(), output)
         else:
             write_blocks(load_texts(options(path), "line", SEED), renderer.tokenizer, 64, output)
         peak = tracemalloc.get_traced_memory()[1]

@@ -18,7 +18,7 @@ from medtune.data.questions import (
     split_row,
 )
 from medtune.data.records import Conversation, Message, PreferencePair, Source
-from medtune.data.rendering import ChatRenderer, cut_conversation, render_pair
+from medtune.data.rendering import ChatRenderer, cut_conversation, cut_pair
 from tests.conftest import REPO, WriteJsonl
 
 USER, REPLY = {"role": "user", "content": "头痛"}, {"role": "assistant", "content": "休息。"}
@@ -135,7 +135,7 @@ def test_prompt_is_all_before_the_last_answer(family: str, request: pytest.Fixtu
         Message("assistant" if number % 2 else "user", text) for number, text in enumerate(turns)
     ))  # fmt: skip
     rendered = renderer.conversation(Conversation(messages, source))
-    pair = render_pair(renderer, PreferencePair(messages[:-1], turns[-1], "不。", source), None)
+    pair = cut_pair(renderer.pair(PreferencePair(messages[:-1], turns[-1], "不。", source)), None)
     expected = [AnsweredPrompt(renderer.prompt_ids(messages[:-1]), turns[-1])]
 
     assert last_answers(Dataset.from_list([vars(rendered)]), 9, renderer) == (expected, 0)

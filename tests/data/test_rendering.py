@@ -18,7 +18,9 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from medtune.common.errors import DataError
+from medtune.data.batching import Batch, BatchRenderer
 from medtune.data.ledger import ledger_of
+from medtune.data.limits import Limits
 from medtune.data.parts import TRAIN, VALIDATION, Loaded
 from medtune.data.preparation import write_conversations, write_pairs
 from medtune.data.records import Conversation, Message, PreferencePair, RecordT, Role, Source
@@ -26,11 +28,11 @@ from medtune.data.rendering import (
     IGNORE_INDEX,
     ChatRenderer,
     Rendered,
-    render_conversation,
-    render_pair,
+    cut_conversation,
+    cut_pair,
     supervised_spans,
 )
-from medtune.models.families import GENERIC, GLM, family_of, stop_token_ids
+from medtune.models.families import GLM, QWEN2, family_of, stop_token_ids
 from medtune.models.tiny import CHAT_TEMPLATE, SPECIAL_TOKENS
 from tests.data.conftest import CHATML_TEMPLATE
 
@@ -185,6 +187,34 @@ def test_tokens_reach_across_the_border_of_template_and_content(
     assert ids[3] == other.convert_tokens_to_ids("ĊĊ")  # after [gMASK] <sop> <|user|>
 
 
+def test_token_that_would_reach_from_prompt_to_reply_is_divided(chatml: ChatRenderer) -> None:
+    """ChatML's prompt ends with a line end, and a reply may begin with one."""
+    backend = json.loads(chatml.tokenizer.backend_tokenizer.to_str())
+    last = "".join(backend["model"]["merges"].pop())
+    backend["model"]["vocab"]["ĊĊ"] = backend["model"]["vocab"].pop(last)
+    backend["model"]["merges"].append(["Ċ", "Ċ"])
+    other = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(backend)), chat_template=CHATML_TEMPLATE
+    )
+    renderer = ChatRenderer(other)
+    record = talk("头痛", "\n休息", "还痛", "\n\n就医", system="你是医生")
+    assert "ĊĊ" in other.tokenize("assistant\n\n休息")
+
+    rendered = renderer.conversation(record)
+    expected: list[int] = []
+    for number in (2, 4):
+        prompt = renderer.prompt_ids(record.messages[:number])
+        assert rendered.input_ids[: len(prompt)] == prompt
+        assert rendered.labels[len(prompt) - 1] == IGNORE_INDEX
+        reply = other(record.messages[number].content, add_special_tokens=False)["input_ids"]
+        expected += [*reply, other.convert_tokens_to_ids("<|im_end|>")]
+    assert [label for label in rendered.labels if label != IGNORE_INDEX] == expected
+    (batch,) = BatchRenderer(renderer).conversations([Batch([0], [record])])
+    assert batch[1] == [rendered]
+    pair = renderer.pair(PreferencePair(record.messages[:-1], "\n\n就医", "不用", SOURCE))
+    assert pair[0] + pair[1] == rendered.input_ids
+
+
 @pytest.mark.parametrize("family", ["glm", "chatml"])
 @pytest.mark.parametrize("seed", range(10))
 def test_chat_sees_at_every_turn_what_training_saw(
@@ -266,7 +296,7 @@ def test_cut_at_every_length_keeps_all_that_can_be_learnt_and_no_more(
     supervised = [place for place, label in enumerate(whole.labels) if label != IGNORE_INDEX]
 
     for max_length in range(1, len(whole.input_ids) + 2):
-        cut = render_conversation(renderer, record, max_length)
+        cut = cut_conversation(renderer.conversation(record), max_length)
         learnable = [place for place in supervised if place < max_length]
         if cut is None:
             assert not learnable
@@ -281,7 +311,7 @@ def test_cut_at_every_length_keeps_all_that_can_be_learnt_and_no_more(
 def test_no_limit_cuts_nothing(glm: ChatRenderer) -> None:
     record = talk("头痛", "休息" * 500)
 
-    assert render_conversation(glm, record, None) == glm.conversation(record)
+    assert cut_conversation(glm.conversation(record), None) == glm.conversation(record)
 
 
 def test_limit_inside_the_second_question_ends_after_the_first_answer(glm: ChatRenderer) -> None:
@@ -297,7 +327,7 @@ def test_limit_inside_the_second_question_ends_after_the_first_answer(glm: ChatR
     expected = spell(glm.tokenizer, first)
     record = talk("头痛", "休息。", "还痛, 怎么办?", "就医。")
 
-    assert render_conversation(glm, record, len(expected.input_ids) + 2) == expected
+    assert cut_conversation(glm.conversation(record), len(expected.input_ids) + 2) == expected
 
 
 # -- preference pairs
@@ -321,7 +351,7 @@ def test_pair_has_one_prompt_and_two_ended_answers(glm: ChatRenderer) -> None:
     chosen: list[Piece] = [("\n请去医院。", LEARNT), ("<|user|>", LEARNT)]
     rejected: list[Piece] = [("\n不用管", LEARNT), ("<|user|>", LEARNT)]
 
-    assert render_pair(glm, PreferencePair(prompt, "请去医院。", "不用管", SOURCE), None) == {
+    assert cut_pair(glm.pair(PreferencePair(prompt, "请去医院。", "不用管", SOURCE)), None) == {
         "prompt_ids": spell(glm.tokenizer, pieces).input_ids,
         "chosen_ids": spell(glm.tokenizer, chosen).input_ids,
         "rejected_ids": spell(glm.tokenizer, rejected).input_ids,
@@ -334,7 +364,7 @@ def test_pair_is_cut_at_every_length_and_dropped_without_room(glm: ChatRenderer)
     longest = len(prompt) + max(len(chosen), len(rejected))
 
     for max_length in range(1, longest + 2):
-        row = render_pair(glm, record, max_length)
+        row = cut_pair(glm.pair(record), max_length)
         room = max_length - len(prompt)
         if room < 1 or chosen[:room] == rejected[:room]:  # nothing to prefer
             assert row is None
@@ -375,7 +405,7 @@ def test_chatml_replies_end_with_their_own_token(chatml: ChatRenderer) -> None:
     ]
     record = talk("头痛", "休息。", "还痛", "就医", system="你是医生")
 
-    assert family_of(chatml.tokenizer) is GENERIC
+    assert family_of(chatml.tokenizer) is QWEN2
     assert chatml.conversation(record) == spell(chatml.tokenizer, expected)
 
 
@@ -496,7 +526,7 @@ def test_tokens_of_conversations_are_accounted_for(glm: ChatRenderer, tmp_path: 
     no_room = talk("a\na\na\na\na", "b")  # a prompt of 14 tokens
     data = loaded([short, two_turns, no_room, long], [short])
 
-    write_conversations(data, glm, 11, tmp_path)
+    write_conversations(data, glm, Limits(11), tmp_path)
 
     assert [len(ids) for ids in column(tmp_path, "input_ids")] == [9, 9, 10]
     assert list(data.train) == [short, two_turns, long]
@@ -539,7 +569,7 @@ def test_tokens_of_pairs_are_accounted_for(glm: ChatRenderer, tmp_path: Path) ->
     no_room = PreferencePair((Message("user", "a\na\na\na\na"),), "b", "c", SOURCE)
     data = loaded([pair, no_room], [pair])
 
-    write_pairs(data, glm, 10, tmp_path)
+    write_pairs(data, glm, Limits(10), tmp_path)
 
     counts = {"read": 14, "kept": 13, "truncated": 1, "truncated_rows": 1, "supervised": 7}
     assert ledger_of(data)["tokens"] == {"train": counts, "validation": counts}
@@ -549,8 +579,8 @@ def test_tokens_of_pairs_are_accounted_for(glm: ChatRenderer, tmp_path: Path) ->
 def test_stage_without_any_room_is_refused(glm: ChatRenderer, tmp_path: Path) -> None:
     data = loaded([talk("a", "b")], [talk("a", "b")])
 
-    with pytest.raises(DataError, match=r"raise --max_length \(now 6\)"):
-        write_conversations(data, glm, 6, tmp_path)
+    with pytest.raises(DataError, match=r"raise --max_length 6\."):
+        write_conversations(data, glm, Limits(6), tmp_path)
 
 
 def test_random_lengths_keep_the_ledger_balanced(glm: ChatRenderer, tmp_path: Path) -> None:
@@ -560,7 +590,7 @@ def test_random_lengths_keep_the_ledger_balanced(glm: ChatRenderer, tmp_path: Pa
         data = loaded([talk("头痛", "休息"), *train], [talk("头痛", "休息")])
         whole = {id(record): len(glm.conversation(record).input_ids) for record in data.train}
 
-        write_conversations(data, glm, max_length, tmp_path)
+        write_conversations(data, glm, Limits(max_length), tmp_path)
 
         tokens = ledger_of(data)["tokens"]["train"]  # asserts that rows balance
         assert tokens["read"] == sum(whole[id(record)] for record in data.train)

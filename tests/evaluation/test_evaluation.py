@@ -19,7 +19,7 @@ from medtune.evaluation import engine, run
 from medtune.evaluation.results.comparison import compare, find_regressions
 from medtune.evaluation.results.folder import read_samples, samples_of
 from medtune.lineage.__main__ import main as lineage
-from tests.conftest import REPO, WriteJsonl
+from tests.conftest import REPO, WriteJsonl, take_chat_format
 from tests.evaluation.conftest import exam_question
 
 FAST = ["--max_new_tokens=4", "--max_length=512"]
@@ -259,7 +259,7 @@ def test_model_without_a_chat_template_is_asked_in_plain_text(
     measure: Any, small_model_folder: Path, benchmarks: Path, tmp_path: Path
 ) -> None:
     plain = Path(shutil.copytree(small_model_folder, tmp_path / "plain"))
-    (plain / "chat_template.jinja").unlink()
+    take_chat_format(plain)
     book = "\ue003以前的书。"  # a private-use sign of a scanned book is no mark of ours
     (benchmarks / "pretrain" / "scan.txt").write_text(book, encoding="utf-8")
     flags = [f"--model_name_or_path={plain}", "--apply_chat_template=False"]

@@ -8,11 +8,13 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import (
     AutoModelForCausalLM,
+    Glm4Config,
     GlmConfig,
     GPT2Config,
     LlamaConfig,
     PretrainedConfig,
     Qwen2Config,
+    Qwen3Config,
 )
 
 from medtune.common.errors import ConfigError
@@ -31,6 +33,8 @@ CONFIGS: list[PretrainedConfig] = [
     LlamaConfig(**SMALL),
     LlamaConfig(**SMALL, attention_bias=True, mlp_bias=True, tie_word_embeddings=True),
     Qwen2Config(**SMALL),
+    Qwen3Config(**SMALL, head_dim=16, attention_bias=True),
+    Glm4Config(**SMALL, head_dim=16, pad_token_id=0, attention_bias=False),
 ]
 
 

@@ -12,10 +12,12 @@ from transformers import PreTrainedTokenizerFast
 from medtune.arguments import MergeArguments, ModelArguments
 from medtune.common.errors import CheckpointError
 from medtune.models import template_check
+from medtune.models.families import GLM
 from medtune.models.loading import load_tokenizer
 from medtune.models.merging import find_tokenizer
 from medtune.models.template_check import TemplateFailure, render_safely
 from medtune.models.tiny import CHAT_TEMPLATE
+from tests.conftest import take_chat_format
 from tests.data.conftest import CHATML_TEMPLATE
 
 LOOP = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
@@ -144,7 +146,11 @@ def test_of_several_templates_the_default_one_must_render(folder: Path) -> None:
         load_tokenizer(ModelArguments(str(folder)))
 
 
-def test_tokenizer_without_a_template_is_loaded(folder: Path) -> None:
+def test_tokenizer_without_a_template_gets_its_family_s(folder: Path) -> None:
     (folder / "chat_template.jinja").unlink()
+    assert load_tokenizer(ModelArguments(str(folder))).chat_template == GLM.chat_template
 
+
+def test_tokenizer_without_a_template_or_a_family_is_loaded(folder: Path) -> None:
+    take_chat_format(folder)
     assert load_tokenizer(ModelArguments(str(folder))).chat_template is None

@@ -29,7 +29,7 @@ from medtune.training.guards.board import as_written, markdown_of
 from medtune.training.progress import read_metrics
 from medtune.training.replies import Sample
 from medtune.training.samples import SAMPLES_FILE, SHOWN_CHARACTERS, SampleFile, read_samples, shown
-from tests.conftest import WriteJsonl
+from tests.conftest import WriteJsonl, take_chat_format
 from tests.stages.test_processes import run
 from tests.training.conftest import TOPICS, Stage
 from tests.training.test_checkpoints import SAVES, interrupted_copy, is_same_end
@@ -389,7 +389,7 @@ def test_base_that_cannot_be_asked_is_refused(
 ) -> None:
     path = own_base / "chat_template.jinja"
     if template is None:
-        path.unlink()
+        take_chat_format(own_base)
     else:
         path.write_text(template + path.read_text(encoding="utf-8"), encoding="utf-8")
     turns = [{"role": "system", "content": "医生"}, {"role": "user", "content": "头痛"}]

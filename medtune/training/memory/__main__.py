@@ -167,7 +167,7 @@ def find_config(arguments: MemoryArguments, model: ModelArguments) -> Pretrained
         name = resolve_model(TINY_GLM)
     if name is None and (Path(model.model_name_or_path) / "config.json").is_file():
         name = model.model_name_or_path
-    if name is None and model.model_type in GLM.model_types:
+    if name is None and model.model_type in (GLM.name, *GLM.aliases):
         return GlmConfig()  # the defaults of the class are the 9B model's
     if name is None or not Path(name).exists():
         raise ConfigError(

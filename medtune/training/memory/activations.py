@@ -17,6 +17,7 @@ from medtune.models.shapes import (
     MLP_PRODUCT,
     Linear,
     ModelShape,
+    Norm,
 )
 
 FLOAT32, BFLOAT16 = 4, 2  # bytes
@@ -78,7 +79,7 @@ def saved_in_layer(
     adapter: None if all weights are trained.
     """
     return {
-        "two norms": 2 * saved_in_norm(shape, size, adapter),
+        "norms": sum(saved_in_norm(norm, size, adapter) for norm in shape.norms),
         ATTENTION_INPUT: saved_input(shape, size, adapter, ATTENTION_INPUT, kernels),
         "cos and sin": shape.rotary * size.weights if shape.rotates_a_part else 0,
         "query, key, value, output": size.compute * 2 * (shape.query + shape.key),
@@ -90,13 +91,14 @@ def saved_in_layer(
     }
 
 
-def saved_in_norm(shape: ModelShape, size: Precision, adapter: LoraConfig | None) -> int:
+def saved_in_norm(norm: Norm, size: Precision, adapter: LoraConfig | None) -> int:
     """Return the bytes for each token that one RMS norm keeps.
 
-    Its input in float32 and the inverse root; the normed input only where its weight is trained.
+    Its input in float32 and the inverse roots; the normed input only where its weight is trained.
     """
-    normed = 0 if adapter else size.weights * shape.hidden
-    return FLOAT32 * (shape.hidden + 1) + normed
+    given = size.compute if norm.is_behind_linear else size.weights
+    normed = 0 if adapter else given * norm.values
+    return FLOAT32 * (norm.values + norm.parts) + normed
 
 
 def saved_input(
@@ -132,7 +134,9 @@ def saved_input(
 def saved_at_ends(shape: ModelShape, size: Precision, adapter: LoraConfig | None) -> int:
     """Return the bytes for each token kept outside the layers: last norm, head, positions."""
     positions = 0 if shape.rotates_a_part else shape.rotary * size.weights
-    return saved_in_norm(shape, size, adapter) + size.weights * shape.hidden + positions
+    return (
+        saved_in_norm(Norm(shape.hidden), size, adapter) + size.weights * shape.hidden + positions
+    )
 
 
 def live_in_backward(
