@@ -20,7 +20,8 @@ from bench.cases import Case
 from bench.flops import Row
 from bench.models import build_model
 from medtune.data.rows import Rows
-from medtune.models.adapters import TrainableModel, lora_config
+from medtune.models.adapters import TrainableModel
+from medtune.models.tuners import lora_config
 from medtune.parsing import parse_arguments
 from medtune.training.packed.install import make_fast
 from medtune.training.trainers import build_language_model_trainer, build_preference_trainer

@@ -386,6 +386,59 @@ def test_adapter_to_continue_without_peft_is_refused() -> None:
     assert "--peft_path and --use_peft False clash" in message
 
 
+@pytest.mark.parametrize(
+    ("words", "tuner"),
+    [
+        ([], "lora"),
+        (["--pre_seq_len", "128"], "ptuning_v2"),
+        (["--tuner", "ptuning_v2"], "ptuning_v2"),
+        (["--use_peft", "False"], "full"),
+        (["--tuner", "full"], "full"),
+        (["--tuner", "freeze"], "freeze"),
+    ],
+)
+def test_tuner_follows_from_what_is_given(words: list[str], tuner: str) -> None:
+    options = parse(*words).to_dict()
+
+    assert options["tuner"] == tuner
+    assert options["use_peft"] == (tuner != "full")
+    assert options["pre_seq_len"] == (128 if tuner == "ptuning_v2" else None)
+    assert options["num_trainable_layers"] == (2 if tuner == "freeze" else None)
+    # what is recorded can be given again
+    again = [f"--{name}={options[name]}" for name in ("tuner", "use_peft", "pre_seq_len")]
+    assert parse(*(word for word in again if not word.endswith("None"))).to_dict() == options
+
+
+@pytest.mark.parametrize(
+    ("words", "clash"),
+    [
+        ("--pre_seq_len 8 --tuner lora", "--pre_seq_len and --tuner lora clash"),
+        ("--pre_seq_len 8 --use_peft no", "--pre_seq_len and --tuner full clash"),
+        ("--pre_seq_len 8 --use_dora yes", "--use_dora and --tuner ptuning_v2 clash"),
+        ("--num_trainable_layers 2", "--num_trainable_layers and --tuner lora clash"),
+        ("--tuner freeze --use_rslora yes", "--use_rslora and --tuner freeze clash"),
+        ("--tuner freeze --use_peft no", "--use_peft False and --tuner freeze clash"),
+        ("--tuner full --modules_to_save x", "--modules_to_save and --tuner full clash"),
+        ("--tuner full --peft_path a", "--peft_path and --tuner full clash"),
+        ("--tuner freeze --peft_path a", "--peft_path and --tuner freeze clash"),
+        ("--use_dora yes --peft_path a", "--use_dora and --peft_path clash"),
+        ("--use_dora yes --init_lora_weights pissa", "--use_dora and --init_lora_weights pissa"),
+        ("--quantization_bit 4 --tuner full", "4-bit weights are frozen"),
+        ("--quantization_bit 8 --tuner freeze", "8-bit weights are frozen"),
+        ("--quantization_bit 4 --init_lora_weights pissa", "--quantization_bit 4 and --init_lora"),
+        ("--pre_seq_len 0", "--pre_seq_len: expected 1 or more, found 0"),
+        ("--loraplus_lr_ratio 0.5", "--loraplus_lr_ratio: expected 1 or more, found 0.5"),
+    ],
+)
+def test_tuners_that_do_not_go_together_are_refused_by_name(words: str, clash: str) -> None:
+    assert clash in refusal(*words.split())
+
+
+def test_pissa_is_refused_for_pairs() -> None:
+    with pytest.raises(ConfigError, match="--init_lora_weights pissa: expected another stage"):
+        parse_arguments([*REQUIRED, *ON_CPU, "--init_lora_weights=pissa"], DPOConfig)
+
+
 def test_recorded_options_hold_no_secret() -> None:
     options = parse("--hub_token", "hf_secret").to_dict()
 

@@ -19,7 +19,17 @@ from medtune.arguments.data import (
 )
 from medtune.arguments.evaluation import ALL_TASKS, HF, EvaluationArguments, hub_names
 from medtune.arguments.merge import MergeArguments
-from medtune.arguments.model import AUTO, CHATGLM, AdapterArguments, ModelArguments
+from medtune.arguments.model import (
+    AUTO,
+    CHATGLM,
+    FREEZE,
+    FULL,
+    LORA,
+    PISSA,
+    PTUNING_V2,
+    AdapterArguments,
+    ModelArguments,
+)
 from medtune.arguments.sampling import SamplingArguments
 from medtune.arguments.stage import RunArguments, SpeedArguments, StageArguments, TrainingT
 
@@ -29,9 +39,14 @@ __all__ = [
     "CHATGLM",
     "DOC_SEPARATORS",
     "DROP",
+    "FREEZE",
+    "FULL",
     "HF",
+    "LORA",
     "MASK",
     "OFF",
+    "PISSA",
+    "PTUNING_V2",
     "REPORT",
     "AdapterArguments",
     "BlockArguments",

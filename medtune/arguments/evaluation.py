@@ -19,7 +19,7 @@ class EvaluationArguments:
     adapter: str | None = field(
         default=None,
         metadata={
-            "help": "LoRA adapter on top of the model, measured without a merge.",
+            "help": "Adapter or prefix on top of the model, measured without a merge.",
             "aliases": ["--lora_model"],
         },
     )

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 from transformers import TrainingArguments
 
 from medtune.arguments.data import BlockArguments, DataArguments
-from medtune.arguments.model import AdapterArguments, ModelArguments
+from medtune.arguments.model import FREEZE, FULL, AdapterArguments, ModelArguments
 from medtune.common.errors import ConfigError
 
 
@@ -113,6 +113,26 @@ class StageArguments(Generic[TrainingT]):
     training: TrainingT
     run: RunArguments = field(default_factory=RunArguments)
     blocks: BlockArguments = field(default_factory=BlockArguments)
+
+    def __post_init__(self) -> None:
+        """Refuse clashes between options of different groups."""
+        bits, tuner = self.model.quantization_bit, self.adapter.tuner
+        init = f"--init_lora_weights {self.adapter.init_lora_weights}"
+        if bits and tuner in (FREEZE, FULL):
+            raise ConfigError(
+                f"--quantization_bit {bits} and --tuner {tuner} clash: {bits}-bit weights are "
+                "frozen. Leave one of them out, or train an adapter (--tuner lora, ptuning_v2)."
+            )
+        if bits and self.adapter.is_pissa:
+            raise ConfigError(
+                f"--quantization_bit {bits} and {init} clash: the adapter takes a part of the "
+                f"weights over, and {bits} bits cannot hold the rest exactly. Leave one out."
+            )
+        if self.adapter.is_pissa and hasattr(self.training, "precompute_ref_log_probs"):
+            raise ConfigError(
+                f"{init}: expected another stage than preference training, whose reference is the "
+                "model without the adapter: PiSSA takes a part of its weights. Leave it out."
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return every resolved option as flat, YAML-ready values (secrets left out)."""

@@ -32,11 +32,18 @@ def load_language_model(
         "num_parameters": None,
     }
     if arguments.backend != HF:
+        if model_arguments.quantization_bit:
+            raise ConfigError(
+                f"--quantization_bit and --backend {arguments.backend} clash: its weights are "
+                "loaded by itself; see --backend_args."
+            )
         return load_backend(model_arguments, arguments), about
     model: Any = load_model(model_arguments)
     if arguments.adapter:
         model = load_adapter(model, arguments.adapter)
-    model = model.eval().to(PartialState().device)
+    model = model.eval()
+    if model.device != PartialState().device:  # where quantised weights are already
+        model = model.to(PartialState().device)
     about["num_parameters"] = count_parameters(model)[1]
     renderer = None
     if arguments.apply_chat_template:

@@ -1,4 +1,4 @@
-"""LoRA adapters: the configuration of a new one, and loading an existing one without gaps."""
+"""Adapters and prefixes: the model with a new one to come, or with one that is loaded entirely."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -8,27 +8,32 @@ from peft import (
     LoraConfig,
     PeftConfig,
     PeftModel,
+    PrefixTuningConfig,
     get_peft_model,
     get_peft_model_state_dict,
     set_peft_model_state_dict,
 )
 from transformers import PreTrainedModel
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
-from medtune.arguments import AdapterArguments, ModelArguments
-from medtune.common.errors import CheckpointError
+from medtune.arguments import PISSA, AdapterArguments, ModelArguments
+from medtune.common.errors import CheckpointError, ConfigError
 from medtune.common.lineage import check_complete
 from medtune.models.loading import load_model
+from medtune.models.quantisation import num_values
 from medtune.models.strict import find_non_finite, refuse_non_finite
+from medtune.models.tuners import PEFT_TYPES, freeze_all_but, new_adapter_config
 from medtune.models.weight_files import ADAPTER_WEIGHTS, check_adapter_folder, load_tensors
 
-ALL_LINEAR = "all-linear"  # peft's name for every linear layer but the output head
+# What a prefix's configuration says of its model.
+PREFIX_SIZES = ("num_layers", "token_dim", "num_attention_heads")
 
 
 class TrainableModel(NamedTuple):
     """A model to train and, if the trainer shall add one to it, the new adapter's configuration."""
 
     model: PreTrainedModel | PeftModel
-    new_adapter: LoraConfig | None
+    new_adapter: PeftConfig | None
 
 
 def load_trainable_model(
@@ -39,28 +44,74 @@ def load_trainable_model(
     Raises CheckpointError and ConfigError as `load_model` and `load_adapter` do.
     """
     model = load_model(model_arguments)
-    if not arguments.use_peft:
-        return TrainableModel(model, None)
     if arguments.peft_path:
+        check_kind(arguments)
         return TrainableModel(load_adapter(model, arguments.peft_path, is_trainable=True), None)
-    return TrainableModel(model, lora_config(arguments))
+    new_adapter = new_adapter_config(arguments)
+    if new_adapter is None:
+        freeze_all_but(model, arguments)
+    elif arguments.is_pissa and is_deepspeed_zero3_enabled():
+        raise ConfigError(
+            f"--init_lora_weights {arguments.init_lora_weights} and DeepSpeed ZeRO-3 clash: no "
+            "process has a whole weight to decompose. Leave one of them out."
+        )
+    return TrainableModel(model, new_adapter)
 
 
-def lora_config(arguments: AdapterArguments) -> LoraConfig:
-    """Return the configuration of a new adapter."""
-    targets = arguments.target_modules
-    return LoraConfig(
-        task_type="CAUSAL_LM",
-        r=arguments.lora_rank,
-        lora_alpha=arguments.lora_alpha,
-        lora_dropout=arguments.lora_dropout,
-        target_modules=ALL_LINEAR if targets == ["all"] else targets,
-        modules_to_save=arguments.modules_to_save,
-    )
+def check_kind(arguments: AdapterArguments) -> None:
+    """Raise ConfigError if --peft_path holds another kind of adapter than the options say."""
+    check_adapter_folder(Path(str(arguments.peft_path)))
+    config = PeftConfig.from_pretrained(str(arguments.peft_path))
+    where = f"--peft_path {arguments.peft_path}"
+    tuner = next((name for name, kind in PEFT_TYPES.items() if kind == config.peft_type), None)
+    if tuner is None:
+        raise ConfigError(
+            f"{where}: expected an adapter of {' or '.join(PEFT_TYPES)}, found {config.peft_type}."
+        )
+    if tuner != arguments.tuner:
+        raise ConfigError(
+            f"{where}: expected an adapter of --tuner {arguments.tuner}, found one of {tuner}; "
+            f"give --tuner {tuner}."
+        )
+    if isinstance(config, PrefixTuningConfig) and arguments.pre_seq_len not in (
+        None,
+        config.num_virtual_tokens,
+    ):
+        raise ConfigError(
+            f"{where}: expected --pre_seq_len {arguments.pre_seq_len}, found a prefix of "
+            f"{config.num_virtual_tokens} tokens; leave --pre_seq_len out: it stays as it is."
+        )
+    why = why_not_continued(config)
+    if why:
+        raise ConfigError(f"{where}: expected an adapter that can be trained on, found {why}.")
+
+
+def why_not_continued(config: PeftConfig) -> str | None:
+    """Return why another run cannot go on with an adapter; None if it can."""
+    if isinstance(config, PrefixTuningConfig) and config.prefix_projection:
+        return "a prefix of --prefix_projection, of whose network the result alone is kept"
+    if isinstance(config, LoraConfig) and str(config.init_lora_weights).startswith(PISSA):
+        return (
+            "a checkpoint of a PiSSA run; finish that run: its folder holds the adapter for the "
+            "original weights"
+        )
+    return None
+
+
+def check_mergeable(folder: str) -> None:
+    """Raise CheckpointError for a prefix: its keys and values are no part of any weight."""
+    check_adapter_folder(Path(folder))
+    config = PeftConfig.from_pretrained(folder)
+    if config.is_prompt_learning:
+        raise CheckpointError(
+            f"{folder}: expected an adapter that can be added to the weights, found a prefix of "
+            f"P-Tuning v2 (peft_type {config.peft_type.value}), which cannot be merged. Use it "
+            "beside its base: evaluation.py --adapter, and --peft_path to train it on."
+        )
 
 
 def load_adapter(model: PreTrainedModel, folder: str, is_trainable: bool = False) -> PeftModel:
-    """Return the model with the adapter, after checking that the two fit to the last tensor.
+    """Return the model with the adapter or prefix, after checking that the two fit entirely.
 
     Raises CheckpointError: no adapter there, a pickle, unfinished, damaged, not finite, of
     other shapes or names than the model's.
@@ -70,10 +121,32 @@ def load_adapter(model: PreTrainedModel, folder: str, is_trainable: bool = False
     try:
         config = PeftConfig.from_pretrained(folder)
         config.inference_mode = not is_trainable
-        peft_model = get_peft_model(model, config)
+        peft_model = wrap(model, config, folder)
     except (ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{folder}: the adapter does not fit the model: {error}") from error
     set_peft_model_state_dict(peft_model, load_fitting_state(peft_model, folder))
+    return peft_model
+
+
+def wrap(model: PreTrainedModel, config: PeftConfig, folder: str) -> PeftModel:
+    """Return the model with an adapter of this configuration, its weights still to be loaded.
+
+    A prefix takes its sizes from the model, not from its own folder.
+    Raises CheckpointError if the two do not agree.
+    """
+    if not isinstance(config, PrefixTuningConfig):
+        return get_peft_model(model, config)
+    said = {name: getattr(config, name) for name in PREFIX_SIZES}
+    for name in PREFIX_SIZES:
+        setattr(config, name, None)
+    peft_model = get_peft_model(model, config)
+    needed = {name: getattr(config, name) for name in PREFIX_SIZES}
+    if said != needed:
+        raise CheckpointError(
+            f"{folder}: the prefix does not fit this base: the model needs {needed}, the prefix "
+            f"has {said}. Give the base that it was trained on (lineage.json in its folder names "
+            "it)."
+        )
     return peft_model
 
 
@@ -115,6 +188,6 @@ def check_shapes(
 
 
 def count_parameters(model: torch.nn.Module) -> tuple[int, int]:
-    """Return (trainable, total) parameter counts, right under DeepSpeed ZeRO-3 too."""
-    sizes = [(p.requires_grad, getattr(p, "ds_numel", p.numel())) for p in model.parameters()]
+    """Return (trainable, total) parameter counts, right under ZeRO-3 and in 4 bits too."""
+    sizes = [(p.requires_grad, num_values(p)) for p in model.parameters()]
     return sum(n for trained, n in sizes if trained), sum(n for _, n in sizes)

@@ -18,7 +18,19 @@ from medtune.arguments import ModelArguments
 from medtune.common.errors import CheckpointError
 from medtune.common.lineage import check_complete
 from medtune.models.families import check_model_type, give_chat_template
-from medtune.models.strict import check_finite_model, check_keys, find_extra, is_divided
+from medtune.models.quantisation import (
+    find_other_shapes,
+    is_quantised,
+    keep_scales,
+    quantisation_options,
+)
+from medtune.models.strict import (
+    check_finite_files,
+    check_finite_model,
+    check_keys,
+    find_extra,
+    is_divided,
+)
 from medtune.models.template_check import check_templates
 from medtune.models.tiny import TINY_GLM, tiny_glm_folder
 from medtune.models.weight_files import (
@@ -26,6 +38,7 @@ from medtune.models.weight_files import (
     TOKENIZER_CONFIG,
     check_model_folder,
     check_no_own_code,
+    find_file,
 )
 
 # How transformers begins when tensors do not fit: under ZeRO-3, and when it converts them.
@@ -91,13 +104,18 @@ def read_tokenizer(name: str, **options: Any) -> PreTrainedTokenizerBase:
 def load_model(arguments: ModelArguments) -> PreTrainedModel:
     """Return the causal language model in the chosen type, on the CPU or DeepSpeed's shards.
 
+    With --quantization_bit on this process's device, which is where bitsandbytes quantises.
+
     Raises ConfigError (another family, a format that needs remote code) and CheckpointError (not
     safetensors, weights missing from the files or of another shape).
     """
     name = resolve_model(arguments.model_name_or_path)
     config = read_config(name, **hub_options(arguments))
     check_model_type(arguments.model_type, config.model_type)
-    return load_weights(name, choose_dtype(arguments.dtype), **hub_options(arguments))
+    dtype = choose_dtype(arguments.dtype)
+    bits = arguments.quantization_bit
+    quantised = {} if bits is None else quantisation_options(bits, dtype)
+    return load_weights(name, dtype, **quantised, **hub_options(arguments))
 
 
 def hub_options(arguments: ModelArguments) -> dict[str, Any]:
@@ -119,11 +137,13 @@ def read_config(name: str, **options: Any) -> PretrainedConfig:
 def load_weights(name: str, dtype: torch.dtype | str, **options: Any) -> PreTrainedModel:
     """Return the model, whole and finite: chance would fill in what is missing.
 
-    dtype: a torch type, or "auto" for the type that the weights were saved in.
+    dtype: a torch type, or "auto" for the type that the weights were saved in.   options: of
+    from_pretrained; those of quantisation_options give quantised weights.
     Raises CheckpointError naming file or tensor. Of a hub name only the tensors are checked, not
     the files: the hub's client keeps to its own folder.
     """
-    check_no_own_code(name, (CONFIG,), **options)
+    hub = {key: options[key] for key in ("revision", "cache_dir") if key in options}
+    check_no_own_code(name, (CONFIG,), **hub)
     names = check_model_folder(Path(name)) if Path(name).is_dir() else set()
     try:
         model, found = AutoModelForCausalLM.from_pretrained(
@@ -147,6 +167,11 @@ def load_weights(name: str, dtype: torch.dtype | str, **options: Any) -> PreTrai
         ) from error
     if is_divided(model):
         found["unexpected_keys"] = find_extra(names, model)
+    if is_quantised(model):
+        keep_scales(model)
+        found["mismatched_keys"] = {*found["mismatched_keys"], *find_other_shapes(model)}
+        if config := find_file(name, CONFIG, **hub):
+            check_finite_files(name, config.parent)
     check_keys(name, model, found)
     check_finite_model(name, model)
     return model

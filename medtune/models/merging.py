@@ -33,7 +33,7 @@ from medtune.common.lineage import (
     write_lineage,
 )
 from medtune.common.log import logger
-from medtune.models.adapters import load_adapter
+from medtune.models.adapters import check_mergeable, load_adapter
 from medtune.models.families import check_model_type
 from medtune.models.loading import load_weights, read_config, read_tokenizer, resolve_model
 
@@ -64,6 +64,7 @@ def merge_adapters(arguments: MergeArguments) -> None:
     base = resolve_model(arguments.base_model)
     for folder in arguments.lora_model:
         check_complete(folder, "adapter")
+        check_mergeable(folder)
     trained_from = describe_weights(base)
     inputs = {
         "stage": "merge",

@@ -5,9 +5,11 @@ NaN they pass on. Here each of these is a CheckpointError that names the tensor.
 """
 
 from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from transformers import PreTrainedModel
 
 from medtune.common.errors import CheckpointError
@@ -76,6 +78,16 @@ def check_finite_model(name: str, model: torch.nn.Module) -> None:
     wrong = find_non_finite(local_tensors(model))
     if is_divided(model):
         wrong = gather_names(wrong)
+    refuse_non_finite(name, wrong)
+
+
+def check_finite_files(name: str, folder: Path) -> None:
+    """Refuse weight files with NaN or infinity: quantised, they are numbers like any other."""
+    wrong: list[str] = []
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            keys = file.keys()
+            wrong += find_non_finite((key, file.get_tensor(key)) for key in keys)
     refuse_non_finite(name, wrong)
 
 

@@ -93,7 +93,7 @@ def check_model_folder(folder: Path) -> set[str]:
 
 
 def check_adapter_folder(folder: Path) -> None:
-    """Refuse a folder without a LoRA adapter in safetensors. Reads its configuration only."""
+    """Refuse a folder without an adapter in safetensors. Reads its configuration only."""
     read_if_there(folder / ADAPTER_CONFIG)
     if (folder / ADAPTER_WEIGHTS).is_file() and (folder / ADAPTER_CONFIG).is_file():
         return
@@ -104,7 +104,7 @@ def check_adapter_folder(folder: Path) -> None:
     else:
         found = f"no {ADAPTER_CONFIG}; the folder is incomplete or another one."
     raise CheckpointError(
-        f"{folder}: expected a LoRA adapter ({ADAPTER_WEIGHTS} and {ADAPTER_CONFIG}), found {found}"
+        f"{folder}: expected an adapter ({ADAPTER_WEIGHTS} and {ADAPTER_CONFIG}), found {found}"
     )
 
 

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from transformers.trainer_utils import EvalLoopOutput
 
 from medtune.arguments import SpeedArguments
-from medtune.training.checkpoints.exactness import apply_changes
+from medtune.training.checkpoints.exactness import apply_changes, options_of_groups
 from medtune.training.guards.batches import SeenBatch, find_rows
 from medtune.training.replies import EvaluationReplies
 from medtune.training.token_batches import token_budget_loader
@@ -128,11 +128,10 @@ class ReadyRows:
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """Bring both back; then, if they may differ, set what the options of now say."""
-        groups = self.optimizer.param_groups  # type: ignore[attr-defined]
-        weight_decays = [group.get("weight_decay", 0.0) for group in groups]
+        options = options_of_groups(self)
         super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]
         if checkpoint is not None and self.has_changed_options:
-            apply_changes(self, weight_decays)
+            apply_changes(self, options)
 
     def _prepare_dataset(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
         return dataset

@@ -23,6 +23,7 @@ from medtune.common.files import write_text
 from medtune.common.lineage import describe_weights
 from medtune.common.log import is_main_process, logger
 from medtune.data.rows import row_lengths
+from medtune.models.quantisation import bits_of
 from medtune.training.token_batches import fill_bins
 
 CHOSEN, REJECTED = "ref_chosen_logps", "ref_rejected_logps"
@@ -66,6 +67,7 @@ def cache_path(trainer: Any, rows: Dataset, weights: list[str]) -> Path:
     # A hub name has no files to hash here; the commit it was loaded from tells its versions apart.
     commit = getattr(trainer.model.config, "_commit_hash", None)
     facts = [described, commit, trainer.ld_alpha, str(trainer.model.dtype), trainer.args.bf16]
+    facts.append(bits_of(trainer.model))
     digest = hashlib.sha256(json.dumps(facts).encode())
     for start in range(0, len(rows), 1000):
         table = rows.with_format("arrow")[start : start + 1000]

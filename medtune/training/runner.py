@@ -110,6 +110,7 @@ def train_and_save(
     }
     check_final_room(trainer, folder.path)
     trainer.save_model()  # on every process: under ZeRO-3 it gathers
+    trainer.finish_adapter(folder.path)
     eval_results = last_evaluation(trainer)
     if is_main_process():
         if stop_token_ids is not None:

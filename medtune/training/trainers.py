@@ -26,6 +26,7 @@ from medtune.training.packed.install import make_fast
 from medtune.training.ready_rows import Batch, ReadyRows, take_num_tokens
 from medtune.training.reference import add_reference
 from medtune.training.token_batches import gather_uneven
+from medtune.training.tuned_weights import TunedWeights, check_prefix_is_read
 
 
 def token_weighted_metrics(prediction: EvalPrediction) -> dict[str, float]:
@@ -59,13 +60,19 @@ def without_weight_hash() -> Iterator[None]:
         dpo_trainer.hash_module = original
 
 
-class LanguageModelTrainer(ReadyRows, CommittedSaves, SFTTrainer):
+class LanguageModelTrainer(ReadyRows, CommittedSaves, TunedWeights, SFTTrainer):
     """SFTTrainer for pretraining and fine-tuning rows (input_ids, labels, [seq_lengths])."""
 
     def __init__(self, arguments: StageArguments[SFTConfig], **kwargs: Any) -> None:
         """Pass the training options and everything else on to SFTTrainer."""
-        super().__init__(args=arguments.training, compute_metrics=token_weighted_metrics, **kwargs)
+        super().__init__(
+            adapter=arguments.adapter,
+            args=arguments.training,
+            compute_metrics=token_weighted_metrics,
+            **kwargs,
+        )
         self.speed = arguments.speed
+        check_prefix_is_read(self)
         if self.speed.packed_forward == "auto":
             make_fast(self, share_prefix=False)
 
@@ -80,7 +87,7 @@ class LanguageModelTrainer(ReadyRows, CommittedSaves, SFTTrainer):
         return None, -outputs.log_probs.float().sum(1), outputs.label_mask.sum(1)
 
 
-class PreferenceTrainer(ReadyRows, CommittedSaves, DPOTrainer):
+class PreferenceTrainer(ReadyRows, CommittedSaves, TunedWeights, DPOTrainer):
     """DPOTrainer for ready pairs (prompt_ids, chosen_ids, rejected_ids).
 
     Perplexity in its evaluation is the policy's on the chosen answers.
@@ -93,9 +100,15 @@ class PreferenceTrainer(ReadyRows, CommittedSaves, DPOTrainer):
     def __init__(self, arguments: StageArguments[DPOConfig], **kwargs: Any) -> None:
         """Pass the training options and everything else on to DPOTrainer."""
         with without_weight_hash():
-            super().__init__(args=arguments.training, compute_metrics=chosen_metrics, **kwargs)
+            super().__init__(
+                adapter=arguments.adapter,
+                args=arguments.training,
+                compute_metrics=chosen_metrics,
+                **kwargs,
+            )
         self.eval_batch_sizes: list[int] = []
         self.speed = arguments.speed
+        check_prefix_is_read(self)
         if self.speed.packed_forward == "auto":
             make_fast(self, share_prefix=True)
         if self.speed.tokens_per_batch and self.accelerator.num_processes > 1:

@@ -131,8 +131,8 @@ def test_adapter_is_measured_on_its_base(
     from peft import get_peft_model
 
     from medtune.arguments import AdapterArguments, ModelArguments
-    from medtune.models.adapters import lora_config
     from medtune.models.loading import load_model
+    from medtune.models.tuners import lora_config
 
     model = get_peft_model(
         load_model(ModelArguments(str(small_model_folder))), lora_config(AdapterArguments())

@@ -6,7 +6,8 @@ from transformers import GlmConfig, GlmForCausalLM
 from transformers.initialization import no_init_weights
 
 from medtune.arguments import AdapterArguments
-from medtune.models.adapters import count_parameters, lora_config
+from medtune.models.adapters import count_parameters
+from medtune.models.tuners import lora_config
 
 LAYERS, HIDDEN, MLP, VOCABULARY, HEADS, GROUPS, HEAD_DIM = 40, 4096, 13696, 151552, 32, 2, 128
 

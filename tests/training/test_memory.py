@@ -321,7 +321,7 @@ def predict(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     [
         ["--gpu_memory_gb=80"],
         ["--gpu_memory_gb=48", "--num_processes=2"],
-        ["--gpu_memory_gb=24", "--weight_bits=4"],
+        ["--gpu_memory_gb=24", "--quantization_bit=4"],
         [
             "--gpu_memory_gb=80", "--num_processes=8", "--use_peft=False",
             "--deepspeed", str(REPO / "configs/deepspeed/zero3.json"),
@@ -421,8 +421,11 @@ def test_model_may_be_named_by_its_config(
         (["--config={glm}", "--gpu_memory_gb=0"], "--gpu_memory_gb: expected more than 0"),
         (["--config={glm}", "--gpu_memory_gb=big"], "--gpu_memory_gb"),
         (["--config={glm}", "--num_processes=0"], "--num_processes: expected 1 or more"),
-        (["--config={glm}", "--weight_bits=5"], "--weight_bits"),
-        (["--config={glm}", "--weight_bits=4", "--use_peft=False"], "4-bit weights are frozen"),
+        (["--config={glm}", "--quantization_bit=5"], "--quantization_bit"),
+        (
+            ["--config={glm}", "--quantization_bit=4", "--use_peft=False"],
+            "4-bit weights are frozen",
+        ),
         (["--config={glm}", "--peft_path=/nowhere"], "expected adapter_config.json there"),
         (["--config={glm}", "--gpu_memory=3"], "did you mean --gpu_memory_gb"),
         (["--config={glm}", "--fp16", "--bf16=False"], "--fp16: expected bf16"),

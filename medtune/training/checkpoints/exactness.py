@@ -67,18 +67,27 @@ def check_changeable(names: list[str]) -> None:
             )
 
 
-def apply_changes(trainer: Any, weight_decays: list[float]) -> None:
+def options_of_groups(trainer: Any) -> list[tuple[float, float]]:
+    """Return base rate and weight decay of each group of an optimizer that was just made."""
+    rate = trainer.args.learning_rate
+    return [
+        (group.get("initial_lr", rate), group.get("weight_decay", 0.0))
+        for group in trainer.optimizer.param_groups
+    ]
+
+
+def apply_changes(trainer: Any, options: list[tuple[float, float]]) -> None:
     """Give the options of now to an optimizer and a schedule that a checkpoint has brought back.
 
-    The schedule's form and length are those of now already; its base rate is the checkpoint's.
-    weight_decays: of the optimizer's groups, as they were before the checkpoint was loaded.
+    The schedule's form and length are those of now already; its base rates are the checkpoint's.
+    options: of the optimizer's groups, as they were before the checkpoint was loaded.
     """
-    arguments, scheduler = trainer.args, trainer.lr_scheduler
-    scheduler.base_lrs = [arguments.learning_rate] * len(scheduler.base_lrs)
+    scheduler = trainer.lr_scheduler
+    scheduler.base_lrs = [rate for rate, _ in options]
     groups = trainer.optimizer.param_groups
-    for group, factor, decay in zip(groups, factors_of(scheduler), weight_decays, strict=True):
-        group["initial_lr"] = arguments.learning_rate
-        group["lr"] = arguments.learning_rate * factor
+    for group, factor, (rate, decay) in zip(groups, factors_of(scheduler), options, strict=True):
+        group["initial_lr"] = rate
+        group["lr"] = rate * factor
         group["weight_decay"] = decay
     scheduler._last_lr = [group["lr"] for group in trainer.optimizer.param_groups]
 

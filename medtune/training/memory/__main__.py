@@ -5,7 +5,7 @@ GLM-4-9B, LoRA on two A40, a whole copy on each:
         --num_processes 2
 In 4 bits on 24 GB:
     python -m medtune.training.memory --config configs/glm4-9b/sft.yaml --gpu_memory_gb 24 \
-        --weight_bits 4
+        --quantization_bit 4
 All weights on eight 80 GB cards:
     python -m medtune.training.memory --config configs/glm4-9b/sft.yaml --gpu_memory_gb 80 \
         --num_processes 8 --use_peft False --deepspeed configs/deepspeed/zero3.json
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftConfig
+from peft import PeftConfig
 from transformers import AutoConfig, GlmConfig, PretrainedConfig
 
 from medtune.arguments import (
@@ -35,11 +35,11 @@ from medtune.arguments import (
 )
 from medtune.arguments.training import DPOConfig, SFTConfig
 from medtune.common.errors import ConfigError, run_script
-from medtune.models.adapters import lora_config
 from medtune.models.families import GLM, check_model_type
 from medtune.models.loading import DTYPES, resolve_model
 from medtune.models.shapes import shape_of
 from medtune.models.tiny import TINY_GLM
+from medtune.models.tuners import new_adapter_config
 from medtune.parsing import DEFAULTS, check_precision, parse_into
 from medtune.training.memory.estimate import GIB, MemoryEstimate, estimate_memory
 from medtune.training.memory.recompute import (
@@ -79,10 +79,6 @@ class MemoryArguments:
         metadata={"help": "Memory of one GPU in GB (1e9 bytes); default: this machine's GPU."},
     )
     num_processes: int = field(default=1, metadata={"help": "GPUs, one process on each."})
-    weight_bits: int = field(
-        default=16,
-        metadata={"help": "4: the linear layers' frozen weights in NF4.", "choices": [4, 16]},
-    )
 
     def __post_init__(self) -> None:
         """Refuse sizes that no machine has."""
@@ -100,12 +96,10 @@ def main(argv: list[str]) -> None:
     arguments, options = parse_options(argv, stage)
     shape = shape_of(find_config(arguments, options.model))
     adapter = find_adapter(options.adapter)
-    if arguments.weight_bits == 4 and adapter is None:
-        raise ConfigError("--weight_bits 4 and --use_peft False clash: 4-bit weights are frozen.")
     machine = Machine(
         weight_size=DTYPES.get(options.model.dtype, torch.bfloat16).itemsize,
         num_processes=arguments.num_processes,
-        weight_bits=arguments.weight_bits,
+        weight_bits=options.model.quantization_bit or 16,
     )
     work = build_workload(options, shape, adapter, find_length(options, stage), machine)
     memory = find_memory(arguments)
@@ -184,12 +178,10 @@ def find_config(arguments: MemoryArguments, model: ModelArguments) -> Pretrained
     return config
 
 
-def find_adapter(adapter: AdapterArguments) -> LoraConfig | None:
+def find_adapter(adapter: AdapterArguments) -> PeftConfig | None:
     """Return the adapter to train. Raises ConfigError if --peft_path holds none."""
-    if not adapter.use_peft:
-        return None
     if not adapter.peft_path:
-        return lora_config(adapter)
+        return new_adapter_config(adapter)
     if not (Path(adapter.peft_path) / "adapter_config.json").is_file():
         raise ConfigError(f"--peft_path {adapter.peft_path}: expected adapter_config.json there.")
     return PeftConfig.from_pretrained(adapter.peft_path)

@@ -7,9 +7,8 @@ autograd really saves. Whoever changes what a layer computes changes `saved_in_l
 
 from typing import NamedTuple
 
-from peft import LoraConfig
+from peft import LoraConfig, PeftConfig
 
-from medtune.models.adapters import ALL_LINEAR
 from medtune.models.shapes import (
     ATTENTION_INPUT,
     ATTENTION_OUTPUT,
@@ -19,6 +18,7 @@ from medtune.models.shapes import (
     ModelShape,
     Norm,
 )
+from medtune.models.tuners import ALL_LINEAR
 
 FLOAT32, BFLOAT16 = 4, 2  # bytes
 # Of logits, the head holds one tile: as many tokens x words of the vocabulary at a time.
@@ -57,12 +57,15 @@ def precision_of(weights: int, bf16: bool, deepspeed: bool) -> Precision:
     return Precision(weights, BFLOAT16 if bf16 else weights, FLOAT32, adapter_compute)
 
 
-def lora_targets(shape: ModelShape, adapter: LoraConfig) -> list[Linear]:
+def lora_targets(shape: ModelShape, adapter: PeftConfig) -> list[Linear]:
     """Return the linear layers of a decoder layer that get LoRA; every layer counts as the same.
 
+    Of a prefix there are none.
     PEFT itself replaces `all-linear` by names, some with their path; a pattern counts by the names
     that stand in it.
     """
+    if not isinstance(adapter, LoraConfig):
+        return []
     names = adapter.target_modules
     if names == ALL_LINEAR:
         return list(shape.linears)
@@ -72,7 +75,7 @@ def lora_targets(shape: ModelShape, adapter: LoraConfig) -> list[Linear]:
 
 
 def saved_in_layer(
-    shape: ModelShape, size: Precision, adapter: LoraConfig | None, kernels: Kernels
+    shape: ModelShape, size: Precision, adapter: PeftConfig | None, kernels: Kernels
 ) -> dict[str, int]:
     """Return the bytes for each token that a layer keeps for its backward pass, by tensor.
 
@@ -91,7 +94,7 @@ def saved_in_layer(
     }
 
 
-def saved_in_norm(norm: Norm, size: Precision, adapter: LoraConfig | None) -> int:
+def saved_in_norm(norm: Norm, size: Precision, adapter: PeftConfig | None) -> int:
     """Return the bytes for each token that one RMS norm keeps.
 
     Its input in float32 and the inverse roots; the normed input only where its weight is trained.
@@ -102,7 +105,7 @@ def saved_in_norm(norm: Norm, size: Precision, adapter: LoraConfig | None) -> in
 
 
 def saved_input(
-    shape: ModelShape, size: Precision, adapter: LoraConfig | None, source: str, kernels: Kernels
+    shape: ModelShape, size: Precision, adapter: PeftConfig | None, source: str, kernels: Kernels
 ) -> int:
     """Return the bytes for each token that the linear layers keep of what they read.
 
@@ -120,6 +123,7 @@ def saved_input(
     readers = [linear for linear in lora_targets(shape, adapter) if linear.source == source]
     if not readers:
         return 0
+    assert isinstance(adapter, LoraConfig)
     width, dropout = readers[0].inputs, adapter.lora_dropout > 0
     is_one_type = kernels.fuses_lora or given == size.adapter == size.adapter_compute
     is_shared = is_one_type and not dropout
@@ -131,7 +135,7 @@ def saved_input(
     return kept + mask + size.adapter_compute * adapter.r * len(readers)
 
 
-def saved_at_ends(shape: ModelShape, size: Precision, adapter: LoraConfig | None) -> int:
+def saved_at_ends(shape: ModelShape, size: Precision, adapter: PeftConfig | None) -> int:
     """Return the bytes for each token kept outside the layers: last norm, head, positions."""
     positions = 0 if shape.rotates_a_part else shape.rotary * size.weights
     return (
@@ -140,14 +144,14 @@ def saved_at_ends(shape: ModelShape, size: Precision, adapter: LoraConfig | None
 
 
 def live_in_backward(
-    shape: ModelShape, size: Precision, adapter: LoraConfig | None, kernels: Kernels
+    shape: ModelShape, size: Precision, adapter: PeftConfig | None, kernels: Kernels
 ) -> int:
     """Return the bytes for each token of gradients alive at once within a layer.
 
     The largest moment is the MLP's: two float32 or four bfloat16 tensors of its width; PEFT's
     dropout in another type than the layer's adds a float32 one (measured: docs/memory.md).
     """
-    has_dropout = adapter is not None and adapter.lora_dropout > 0 and not kernels.fuses_lora
+    has_dropout = getattr(adapter, "lora_dropout", 0.0) > 0 and not kernels.fuses_lora
     dropout = FLOAT32 if has_dropout and size.adapter != size.compute else 0
     return (8 + dropout) * shape.mlp + 8 * shape.hidden
 

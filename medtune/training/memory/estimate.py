@@ -21,7 +21,8 @@ GIB = 1 << 30
 # Of a CUDA context; and libraries' workspaces with what the allocator cannot hand out again.
 CONTEXT_BYTES, WORKSPACE_BYTES = int(0.6 * GIB), 1 * GIB
 # NF4 with its scales quantised once more: 4 bits, 8 for 64 values, 32 for 64 x 256.
-BYTES_PER_4BIT_WEIGHT = (4 + 8 / 64 + 32 / (64 * 256)) / 8
+# LLM.int8 has one scale for a whole row.
+BYTES_PER_WEIGHT = {4: (4 + 8 / 64 + 32 / (64 * 256)) / 8, 8: 1.0}
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def estimate_memory(work: Workload, num_recomputed: int) -> MemoryEstimate:
     activations = kept + inputs + work.tokens * saved_at_ends(shape, size, adapter)
     activations += cast_weights(work)
     # Three moments: the head, the backward pass of a layer, the optimizer's step.
-    trains_head = adapter is None or "lm_head" in (adapter.modules_to_save or ())
+    trains_head = adapter is None or "lm_head" in (getattr(adapter, "modules_to_save", None) or ())
     head = live_in_head(shape, size, work.tokens, trains_head)
     backward = work.tokens * live_in_backward(shape, size, adapter, work.kernels) + dequantised(
         work
@@ -110,8 +111,9 @@ def weight_bytes(work: Workload) -> int:
     """Return the bytes of all weights, before they are spread over processes."""
     shape, size = work.shape, work.size
     base = shape.num_parameters * size.weights
-    if work.weight_bits == 4:
-        base -= round(shape.num_linear_weights * (size.weights - BYTES_PER_4BIT_WEIGHT))
+    if work.weight_bits != 16:
+        saved = size.weights - BYTES_PER_WEIGHT[work.weight_bits]
+        base -= round(shape.num_linear_weights * saved)
     adapter = work.num_trained * size.adapter if work.adapter else 0
     return base + adapter + (base if work.has_reference else 0)
 
@@ -129,7 +131,7 @@ def cast_weights(work: Workload) -> int:
 def dequantised(work: Workload) -> int:
     """Return the bytes of the one linear layer that is in 16 bits while it is used."""
     largest = max(linear.inputs * linear.outputs for linear in work.shape.linears)
-    return largest * work.size.compute if work.weight_bits == 4 else 0
+    return largest * work.size.compute if work.weight_bits != 16 else 0
 
 
 def step_bytes(work: Workload) -> int:

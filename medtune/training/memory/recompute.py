@@ -8,7 +8,7 @@ import psutil
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
-from peft import LoraConfig, PeftModel
+from peft import PeftConfig, PeftModel
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -16,6 +16,7 @@ from medtune.arguments import AUTO, StageArguments
 from medtune.common.errors import ConfigError
 from medtune.common.log import is_main_process, logger
 from medtune.models.adapters import TrainableModel
+from medtune.models.quantisation import bits_of
 from medtune.models.shapes import shape_of
 from medtune.training.memory.estimate import CONTEXT_BYTES, GIB, MemoryEstimate, estimate_memory
 from medtune.training.memory.workload import Machine, Workload, build_workload, longest_row
@@ -63,21 +64,21 @@ def settle_recompute(
     """Turn `gradient_checkpointing: auto` into a plan, log it and bind the model to it.
 
     Call it on every process before the trainer is built: `arguments` then hold True or False, as
-    the trainers know it. A family that cannot be computed has all its layers recomputed.
+    the trainers know it. What cannot be computed (a family, a tuner) has all layers recomputed.
     """
     training = arguments.training
     if training.gradient_checkpointing != AUTO:
         return
     on_gpu = torch.cuda.is_available() and not training.use_cpu
+    model = trainable.model
+    machine = Machine(model.dtype.itemsize, training.world_size, on_gpu, bits_of(model))
     try:
-        shape = shape_of(trainable.model.config)
+        shape, adapter = shape_of(model.config), adapter_of(trainable)
+        work = build_workload(arguments, shape, adapter, longest_row(rows), machine)
     except ConfigError as error:
         logger.warning("gradient_checkpointing: all layers are recomputed: %s", error)
         set_checkpointing(training, True)
         return
-    machine = Machine(trainable.model.dtype.itemsize, training.world_size, on_gpu)
-    adapter = adapter_of(trainable)
-    work = build_workload(arguments, shape, adapter, longest_row(rows), machine)
     memory = memory_at_hand(on_gpu)
     plan = plan_recompute(work, memory)
     logger.info("%s", describe_plan(plan, memory))
@@ -111,7 +112,7 @@ def recompute_layers(model: PreTrainedModel | PeftModel, num_recomputed: int) ->
     base._set_gradient_checkpointing = turn_planned
 
 
-def adapter_of(trainable: TrainableModel) -> LoraConfig | None:
+def adapter_of(trainable: TrainableModel) -> PeftConfig | None:
     """Return the adapter that will be trained: the new one, the loaded one, or none."""
     if isinstance(trainable.model, PeftModel):
         return trainable.model.peft_config["default"]

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from peft import LoraConfig
+from peft import LoraConfig, PeftConfig, PrefixTuningConfig
 
-from medtune.arguments import AUTO, StageArguments
+from medtune.arguments import AUTO, FREEZE, StageArguments
 from medtune.common.errors import ConfigError
 from medtune.models.shapes import ModelShape
 from medtune.training.memory.activations import Kernels, Precision, lora_targets, precision_of
@@ -34,13 +34,14 @@ class Workload:
     """What one process trains, and on how many tokens at a time.
 
     adapter: None if all weights are trained.   optimizer_bytes: for each trained value, without
-    DeepSpeed.   weight_bits: 4 for linear layers in NF4.   has_reference: a second, frozen model.
+    DeepSpeed.   weight_bits: 4 for linear layers in NF4, 8 for LLM.int8.   has_reference: a second,
+    frozen model.
     """
 
     shape: ModelShape
     tokens: int
     size: Precision
-    adapter: LoraConfig | None
+    adapter: PeftConfig | None
     optimizer_bytes: int
     sharding: Sharding = Sharding()
     num_processes: int = 1
@@ -53,6 +54,9 @@ class Workload:
         """Trained weights, over all processes."""
         if self.adapter is None:
             return self.shape.num_parameters
+        if isinstance(self.adapter, PrefixTuningConfig):
+            return self.adapter.num_virtual_tokens * 2 * self.shape.num_layers * self.shape.key
+        assert isinstance(self.adapter, LoraConfig)
         targets = lora_targets(self.shape, self.adapter)
         added = self.adapter.r * sum(linear.inputs + linear.outputs for linear in targets)
         saved = set(self.adapter.modules_to_save or ())
@@ -73,21 +77,29 @@ class Machine(NamedTuple):
 def build_workload(
     arguments: StageArguments[Any],
     shape: ModelShape,
-    adapter: LoraConfig | None,
+    adapter: PeftConfig | None,
     length: int,
     machine: Machine,
 ) -> Workload:
     """Return what the options mean for one process.
 
     length: tokens of the longest row; of a pair, the longer answer with its prompt.
-    Raises ConfigError for a DeepSpeed configuration that cannot be read.
+    Raises ConfigError for a DeepSpeed configuration that cannot be read, and for a tuner whose
+    memory is not computed.
     """
     from trl import DPOConfig
+
+    if arguments.adapter.tuner == FREEZE:
+        raise ConfigError(
+            "--tuner freeze: expected lora, ptuning_v2 or full, whose memory can be computed."
+        )
+    if isinstance(adapter, PrefixTuningConfig) and adapter.prefix_projection:
+        raise ConfigError("--prefix_projection: expected it left out: its memory is not computed.")
 
     training = arguments.training
     size = precision_of(machine.weight_size, training.bf16, bool(training.deepspeed))
     is_preference = isinstance(training, DPOConfig)
-    if adapter and is_preference and training.disable_dropout:
+    if isinstance(adapter, LoraConfig) and is_preference and training.disable_dropout:
         adapter = LoraConfig(**{**adapter.to_dict(), "lora_dropout": 0.0})
     sharding = sharding_of(training.deepspeed, shape.hidden)
     is_fused = arguments.speed.packed_forward == AUTO and fuses_lora(
@@ -109,11 +121,11 @@ def build_workload(
 
 
 def fuses_lora(
-    adapter: LoraConfig | None, size: Precision, sharding: Sharding, weight_bits: int
+    adapter: PeftConfig | None, size: Precision, sharding: Sharding, weight_bits: int
 ) -> bool:
     """True where medtune.training.packed.lora takes the place of PEFT's forward: its conditions."""
     return (
-        adapter is not None
+        isinstance(adapter, LoraConfig)
         and not (adapter.use_dora or adapter.lora_bias)
         and size.weights == size.compute == size.adapter_compute
         and sharding.stage != 3
