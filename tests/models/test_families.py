@@ -35,7 +35,7 @@ from medtune.common.errors import ConfigError, DataError
 from medtune.data.batching import Batch, BatchRenderer
 from medtune.data.records import Conversation, Message, Source
 from medtune.data.rendering import IGNORE_INDEX, ChatRenderer, Rendered
-from medtune.models.adapters import load_trainable_model, lora_config
+from medtune.models.adapters import load_trainable_model
 from medtune.models.families import (
     FAMILIES,
     GENERIC,
@@ -46,6 +46,7 @@ from medtune.models.families import (
     give_chat_template,
     stop_token_ids,
 )
+from medtune.models.tuners import lora_config
 from medtune.training.packed.forward import install_packed_forward, why_not_packed
 from tests.conftest import REPO
 
