@@ -4,6 +4,7 @@ Learning rate, batch size, epochs, deepspeed, max_length, beta and the like belo
 SFTConfig and DPOConfig and are not declared here. `medtune.parsing` reads them all.
 """
 
+from medtune.arguments.conversion import GENERATIONS, ConversionArguments
 from medtune.arguments.data import (
     DOC_SEPARATORS,
     DROP,
@@ -27,12 +28,14 @@ __all__ = [
     "CHATGLM",
     "DOC_SEPARATORS",
     "DROP",
+    "GENERATIONS",
     "HF",
     "MASK",
     "OFF",
     "REPORT",
     "AdapterArguments",
     "BlockArguments",
+    "ConversionArguments",
     "DataArguments",
     "EvaluationArguments",
     "FormatArguments",

@@ -99,6 +99,12 @@ class ChatRenderer:
                 if end == len(input_ids):
                     input_ids.append(turn_end_id)
                     labels.append(IGNORE_INDEX)
+                if input_ids[end] not in self.encoder.control_ids:
+                    # ChatGLM2 goes on in plain text here. The reply is to end all the same: what is
+                    # to be said at this place is not what comes next.
+                    labels[start : end + 1] = [*input_ids[start:end], turn_end_id]
+                    end += 1
+                    continue
                 end += input_ids[end] == turn_end_id
             reply = input_ids[start:end]
             end = start + self._turn_length(reply, source)

@@ -29,13 +29,21 @@ GLM = Family(
     stop_tokens=("<|endoftext|>", "<|user|>", "<|observation|>"),
     model_types=("glm", "chatglm"),
 )
+# Converted from the older format. ChatGLM2 writes rounds of plain text and no token after a reply.
+CHATGLM3 = Family(
+    name="chatglm3",
+    turn_end="<|user|>",
+    stop_tokens=("</s>", "<|user|>", "<|observation|>"),
+)
+CHATGLM2 = Family(name="chatglm2", turn_end="</s>", stop_tokens=("</s>",))
 GENERIC = Family(name="generic")
 
 
 def family_of(tokenizer: PreTrainedTokenizerBase) -> Family:
     """Return the family that the tokenizer's control tokens belong to."""
-    added = tokenizer.get_added_vocab()
-    return GLM if {"[gMASK]", *GLM.stop_tokens} <= added.keys() else GENERIC
+    added = tokenizer.get_added_vocab().keys()
+    fitting = (one for one in (GLM, CHATGLM3, CHATGLM2) if {"[gMASK]", *one.stop_tokens} <= added)
+    return next(fitting, GENERIC)
 
 
 def stop_token_ids(tokenizer: PreTrainedTokenizerBase, turn_ends: set[int]) -> list[int]:
@@ -55,8 +63,8 @@ def check_model_type(model_type: str, config_type: str) -> None:
     if config_type == "chatglm":
         raise ConfigError(
             "expected a native checkpoint (config.json with model_type glm), found the older "
-            "chatglm format, which needs code from the checkpoint to run. Use the -hf version of "
-            "the model (glm-4-9b-chat-hf)."
+            "chatglm format, which needs code from the checkpoint to run. Convert it first: "
+            "python convert_chatglm.py --model_dir OLD --output_dir NEW."
         )
     allowed = GLM.model_types if model_type in GLM.model_types else (model_type,)
     if model_type != "auto" and config_type not in allowed:
