@@ -40,6 +40,7 @@ from medtune.models.conversion.prefix import OLD_PREFIX, convert_prefix
 from medtune.models.conversion.shards import Shard, find_shards, load_pickle, opened
 from medtune.models.conversion.weights import convert_weights
 from medtune.models.families import stop_token_ids
+from medtune.models.tiny_chatglm2 import TINY_CHATGLM2, tiny_chatglm2_folder
 from medtune.models.weight_files import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
@@ -61,7 +62,8 @@ def convert(arguments: ConversionArguments) -> None:
 
     Raises CheckpointError (a folder that holds something else, or is damaged) and ConfigError.
     """
-    source = Path(arguments.model_dir)
+    name = arguments.model_dir
+    source = tiny_chatglm2_folder() if name == TINY_CHATGLM2 else Path(name)
     if not source.is_dir():
         raise CheckpointError(
             f"--model_dir {source}: expected a folder, found none; a model on the hub is to be "
