@@ -5,6 +5,7 @@ SFTConfig and DPOConfig and are not declared here. `medtune.parsing` reads them 
 """
 
 from medtune.arguments.chat import ChatArguments
+from medtune.arguments.conversion import GENERATIONS, ConversionArguments
 from medtune.arguments.data import (
     DOC_SEPARATORS,
     DROP,
@@ -41,6 +42,7 @@ __all__ = [
     "DROP",
     "FREEZE",
     "FULL",
+    "GENERATIONS",
     "HF",
     "LORA",
     "MASK",
@@ -51,6 +53,7 @@ __all__ = [
     "AdapterArguments",
     "BlockArguments",
     "ChatArguments",
+    "ConversionArguments",
     "DataArguments",
     "EvaluationArguments",
     "FormatArguments",

@@ -44,7 +44,14 @@ class Family:
 # A GLM reply has no end token of its own: it ends where the next role token begins.
 GLM = Family(
     name="glm",
-    control_tokens=("[gMASK]", "<sop>", "<|user|>", "<|assistant|>", "<|observation|>"),
+    control_tokens=(
+        "[gMASK]",
+        "<sop>",
+        "<|endoftext|>",
+        "<|user|>",
+        "<|assistant|>",
+        "<|observation|>",
+    ),
     turn_end="<|user|>",
     stop_tokens=("<|endoftext|>", "<|user|>", "<|observation|>"),
     lora_targets=(*ATTENTION, "gate_up_proj", "down_proj"),
@@ -58,34 +65,34 @@ GLM = Family(
 # GLM-4-0414: GLM's tokens in a model with two norms more in each layer. Its tokenizer cannot be
 # told from GLM's, and need not be.
 GLM4 = replace(GLM, name="glm4", model_types=("glm4",), aliases=())
-# Converted to the native format. The blank after the line end is in what the model has seen.
+# Converted to the native format, in which `sop` is called `<sop>`: a fast tokenizer would find the
+# former in "esophagus". The blank is what sentencepiece puts before a text, which each content is.
 CHATGLM3 = replace(
     GLM,
     name="chatglm3",
-    control_tokens=("[gMASK]", "sop", "<|user|>", "<|assistant|>", "<|observation|>"),
+    control_tokens=("[gMASK]", "<sop>", "</s>", "<|user|>", "<|assistant|>", "<|observation|>"),
     stop_tokens=("</s>", "<|user|>", "<|observation|>"),
-    aliases=("chatglm",),
     chat_template=(
-        "[gMASK]sop{% for message in messages %}<|{{ message['role'] }}|>\n "
+        "[gMASK]<sop>{% for message in messages %}<|{{ message['role'] }}|>\n "
         "{{ message['content'] }}{% endfor %}" + GENERATION_PROMPT + "<|assistant|>{% endif %}"
     ),
 )
 # Rounds in plain words. Only what stands at the very end is ended by a token, so that of several
-# replies the last one alone can be learnt.
+# replies the last one alone can be learnt. The blank before an answer is the one that an answer is
+# encoded with in ChatGLM2's own training.
 CHATGLM2 = replace(
     GLM,
     name="chatglm2",
-    control_tokens=("[gMASK]", "sop"),
+    control_tokens=("[gMASK]", "<sop>", "</s>"),
     turn_end="</s>",
     stop_tokens=("</s>",),
-    aliases=("chatglm",),
     chat_template=(
-        "[gMASK]sop{% set round = namespace(number=0) %}{% for message in messages %}"
-        "{% if message['role'] == 'user' %}{% set round.number = round.number + 1 %}"
+        "[gMASK]<sop>{% set round = namespace(number=0) %}{% for message in messages %}"
+        "{% if message['role'] == 'assistant' %} {{ message['content'] }}"
+        "{% elif message['role'] == 'user' %}{% set round.number = round.number + 1 %}"
+        "{% if not loop.first %}{{ '\n\n' }}{% endif %}"
         "[Round {{ round.number }}]\n\n问：{{ message['content'] }}\n\n答："
-        "{% elif message['role'] == 'assistant' %}{{ message['content'] }}"
-        "{% if not loop.last %}{{ '\n\n' }}{% endif %}"
-        "{% else %}{{ raise_exception('ChatGLM2 has no system message') }}{% endif %}{% endfor %}"
+        "{% else %}{{ message['content'] }}{% endif %}{% endfor %}"
     ),
 )
 QWEN2 = Family(
@@ -224,8 +231,8 @@ def check_model_type(model_type: str, config_type: str) -> None:
     if config_type == "chatglm":
         raise ConfigError(
             "expected a native checkpoint (config.json with model_type glm), found the older "
-            "chatglm format, which needs code from the checkpoint to run. Use the -hf version of "
-            "the model (glm-4-9b-chat-hf)."
+            "chatglm format, which needs code from the checkpoint to run. Convert it first: "
+            "python convert_chatglm.py --model_dir OLD --output_dir NEW."
         )
     meant = [family for family in FAMILIES if model_type in (family.name, *family.aliases)]
     allowed = {name for family in meant for name in family.model_types} or {model_type}

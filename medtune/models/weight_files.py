@@ -4,7 +4,7 @@ Weights come from safetensors alone: a pickle is never opened. Every refusal is 
 that names the file.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +42,9 @@ def check_no_own_code(name: str, files: Collection[str], **options: Any) -> None
             raise CheckpointError(
                 f"{path}: expected a model in its native format, found auto_map{kind}: it asks for "
                 "Python code that comes with the model, which is never run here; there is no flag "
-                "for it. Use the version for transformers' own classes (of GLM-4 the one with -hf "
-                "in its name). If transformers has this model_type itself, take auto_map out of "
+                "for it. Convert ChatGLM2, ChatGLM3 and GLM-4 (python convert_chatglm.py "
+                "--model_dir OLD --output_dir NEW); of others use the version for transformers' "
+                "own classes. If transformers has this model_type itself, take auto_map out of "
                 "the file."
             )
 
@@ -120,8 +121,20 @@ def describe_pickles(folder: Path) -> str:
     )
 
 
-def check_index(index: Path) -> set[str]:
-    """Return the tensors of an index that agrees with the files beside it in every name."""
+def read_names(path: Path) -> set[str]:
+    """Return the names of a safetensors file's tensors; its header also tells whether it is cut."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return set(file.keys())
+    except (SafetensorError, OSError) as error:
+        raise damaged(path, error) from error
+
+
+def check_index(index: Path, names_of: Callable[[Path], set[str]] = read_names) -> set[str]:
+    """Return the tensors of an index that agrees with the files beside it in every name.
+
+    names_of: gives the names of the tensors in a file that the index names.
+    """
     weight_map = read_if_there(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(
@@ -139,10 +152,10 @@ def check_index(index: Path) -> set[str]:
     for file, expected in sorted(tensors_of.items()):
         if not (index.parent / file).is_file():
             raise CheckpointError(
-                f"{index.parent / file}: expected {len(expected):,} tensors here ({INDEX} says "
-                f"so), found no such file. {FETCH_AGAIN}"
+                f"{index.parent / file}: expected {len(expected):,} tensors here ({index.name} "
+                f"says so), found no such file. {FETCH_AGAIN}"
             )
-        check_names(index.parent / file, read_names(index.parent / file), expected)
+        check_names(index, index.parent / file, names_of(index.parent / file), expected)
     return set(weight_map)
 
 
@@ -151,7 +164,7 @@ def is_plain_name(file: Any) -> bool:
     return isinstance(file, str) and file not in ("", ".", "..") and not set(file) & set("/\\:\0")
 
 
-def check_names(path: Path, found: set[str], expected: set[str]) -> None:
+def check_names(index: Path, path: Path, found: set[str], expected: set[str]) -> None:
     """Refuse a shard with other tensors than the index maps to it.
 
     A tensor in two shards is one too many in the shard that the index does not name for it.
@@ -159,19 +172,10 @@ def check_names(path: Path, found: set[str], expected: set[str]) -> None:
     absent, extra = sorted(expected - found), sorted(found - expected)
     if absent or extra:
         raise CheckpointError(
-            f"{path}: expected the {len(expected):,} tensors that {INDEX} maps to it, found "
+            f"{path}: expected the {len(expected):,} tensors that {index.name} maps to it, found "
             f"{len(absent)} missing (first: {absent[:NUM_NAMED]}) and {len(extra)} too many "
             f"(first: {extra[:NUM_NAMED]}). {FETCH_AGAIN}"
         )
-
-
-def read_names(path: Path) -> set[str]:
-    """Return the names of a safetensors file's tensors; its header also tells whether it is cut."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return set(file.keys())
-    except (SafetensorError, OSError) as error:
-        raise damaged(path, error) from error
 
 
 def load_tensors(path: Path) -> dict[str, torch.Tensor]:

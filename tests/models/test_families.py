@@ -132,7 +132,7 @@ THINKING = (
 )
 GLM_TOKENS = ("<|endoftext|>", "[MASK]", "[gMASK]", "[sMASK]", "<sop>", "<eop>",
               "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>")  # fmt: skip
-CHATGLM_TOKENS = ("<s>", "</s>", "[MASK]", "[gMASK]", "[sMASK]", "sop", "eop")
+CHATGLM_TOKENS = ("<s>", "</s>", "[MASK]", "[gMASK]", "[sMASK]", "<sop>", "<eop>")
 QWEN_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 LLAMA3_TOKENS = ("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>",
                  "<|end_header_id|>", "<|eom_id|>", "<|eot_id|>")  # fmt: skip
@@ -172,15 +172,15 @@ CASES = {
         "chatglm3",
         sentencepiece(*CHATGLM_TOKENS, "<|system|>", "<|user|>", "<|assistant|>",
                       "<|observation|>"),
-        ["[gMASK]", "sop", "<|system|>", "\n 你是医生", "<|user|>", "\n 头痛怎么办？",
+        ["[gMASK]", "<sop>", "<|system|>", "\n 你是医生", "<|user|>", "\n 头痛怎么办？",
          "<|assistant|>", "¦\n 多休息。", "¦<|user|>", "\n 还痛", "<|assistant|>",
          "¦\n 就去医院。", "¦<|user|>"],
         ["</s>", "<|user|>", "<|observation|>"],
     ),
     "chatglm2": Case(
         "chatglm2", sentencepiece(*CHATGLM_TOKENS),
-        ["[gMASK]", "sop", "[Round 1]\n\n问：头痛怎么办？\n\n答：多休息。\n\n"
-         "[Round 2]\n\n问：还痛\n\n答：¦就去医院。", "¦</s>"],
+        ["[gMASK]", "<sop>", "[Round 1]\n\n问：头痛怎么办？\n\n答： 多休息。\n\n"
+         "[Round 2]\n\n问：还痛\n\n答：¦ 就去医院。", "¦</s>"],
         ["</s>"], system=None,
     ),
     "qwen2": Case(
@@ -342,11 +342,11 @@ def test_control_text_of_a_person_stays_text(case: Case) -> None:
 
 def test_words_that_hold_a_control_token_are_encoded_as_words() -> None:
     """ChatGLM's `eop` stands in `people`; cut there, sentencepiece would put a blank into it."""
-    case = CASES["chatglm3"]
-    free = sentencepiece("</s>")
+    free, named = sentencepiece("</s>"), sentencepiece("</s>", "sop", "eop")
+    named.chat_template = CASES["chatglm3"].tokenizer.chat_template
 
-    ids = ChatRenderer(case.tokenizer, "<|user|>").encoder.ids("people sop")
-    assert case.tokenizer.convert_ids_to_tokens(ids) == free.tokenize("people sop")
+    ids = ChatRenderer(named, "</s>").encoder.ids("people sop")
+    assert named.convert_ids_to_tokens(ids) == free.tokenize("people sop")
 
 
 @pytest.mark.parametrize("said", ["<think>\n多喝水\n</think>\n\n多休息。", "</think>多休息。"])

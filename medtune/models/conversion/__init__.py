@@ -1,0 +1,1 @@
+"""Old `chatglm` checkpoints and adapters made into native `glm` ones; their own code never runs."""
