@@ -34,11 +34,14 @@ from medtune.models.strict import (
 from medtune.models.template_check import check_templates
 from medtune.models.tiny import TINY_GLM, tiny_glm_folder
 from medtune.models.weight_files import (
+    ADAPTER_CONFIG,
     CONFIG,
     TOKENIZER_CONFIG,
+    TRAINED_TOKENS,
     check_model_folder,
     check_no_own_code,
     find_file,
+    read_if_there,
 )
 
 # How transformers begins when tensors do not fit: under ZeRO-3, and when it converts them.
@@ -72,13 +75,29 @@ def choose_dtype(name: str) -> torch.dtype:
     return torch.bfloat16 if has_bfloat16 else torch.float32
 
 
-def load_tokenizer(arguments: ModelArguments) -> PreTrainedTokenizerBase:
-    """Return the tokenizer, with end-of-text as padding where it has no padding token."""
-    named = arguments.tokenizer_name_or_path or arguments.model_name_or_path
-    tokenizer = read_tokenizer(resolve_model(named), **hub_options(arguments))
+def load_tokenizer(
+    arguments: ModelArguments, adapter: str | None = None
+) -> PreTrainedTokenizerBase:
+    """Return the tokenizer, with end-of-text as padding where it has no padding token.
+
+    adapter: the folder of one that the model gets.
+    """
+    tokenizer = read_tokenizer(find_tokenizer(arguments, adapter), **hub_options(arguments))
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def find_tokenizer(arguments: ModelArguments, adapter: str | None = None) -> str:
+    """Return the folder or hub name of the tokenizer: the named one, else the model's.
+
+    An adapter with tokens of its own brings the tokenizer that knows them.
+    """
+    if adapter and not arguments.tokenizer_name_or_path:
+        path = Path(adapter)
+        if read_if_there(path / ADAPTER_CONFIG).get(TRAINED_TOKENS):
+            return adapter
+    return resolve_model(arguments.tokenizer_name_or_path or arguments.model_name_or_path)
 
 
 def read_tokenizer(name: str, **options: Any) -> PreTrainedTokenizerBase:

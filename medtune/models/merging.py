@@ -36,6 +36,13 @@ from medtune.common.log import logger
 from medtune.models.adapters import check_mergeable, load_adapter
 from medtune.models.families import check_model_type
 from medtune.models.loading import load_weights, read_config, read_tokenizer, resolve_model
+from medtune.models.token_growth import (
+    add_rows,
+    check_sizes,
+    grow_to_adapter,
+    num_rows_needed,
+    num_rows_of,
+)
 
 REPORT_FILE = "merge_report.json"
 PROBE_TEXT = "患者女，四十二岁，发热伴咳嗽三天，体温三十八度五，应当如何处理？ What should be done?"
@@ -81,7 +88,9 @@ def merge_adapters(arguments: MergeArguments) -> None:
     tokenizer = find_tokenizer(arguments, base)
     check_room(output, weight_bytes(base), "the merged model")
     model = load_weights(base, "auto")
-    fit_embedding(model, tokenizer, arguments.resize_emb)
+    for folder in arguments.lora_model:
+        grow_to_adapter(model, folder)
+    fit_embedding(model, tokenizer, base, arguments.resize_emb)
     probe_ids = torch.tensor([tokenizer(PROBE_TEXT)["input_ids"]])
     report: dict[str, Any] = {"dtype": str(model.dtype), "probe_tokens": probe_ids.size(1)}
     report["adapters"] = []
@@ -157,19 +166,16 @@ def find_tokenizer(arguments: MergeArguments, base: str) -> PreTrainedTokenizerB
 
 
 def fit_embedding(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, may_grow: bool
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, base: str, may_grow: bool
 ) -> None:
-    """Grow the embedding to the tokenizer if asked; rows beyond the tokenizer are never removed."""
-    num_rows, num_tokens = model.get_input_embeddings().num_embeddings, len(tokenizer)
-    if num_tokens <= num_rows:
-        return
-    if not may_grow:
-        raise CheckpointError(
-            f"expected at most {num_rows:,} tokens (the base's embedding rows), found a tokenizer "
-            f"with {num_tokens:,}; pass --resize_emb to add rows, or the tokenizer of the base."
-        )
-    model.resize_token_embeddings(num_tokens)
-    logger.info("embedding grown from %s to %s rows", f"{num_rows:,}", f"{num_tokens:,}")
+    """Grow the embedding to the tokenizer if asked; rows beyond the tokenizer are never removed.
+
+    An adapter without rows for tokens of its own was trained elsewhere: they start as the mean of
+    their pieces. Raises CheckpointError.
+    """
+    if may_grow and num_rows_needed(tokenizer) > num_rows_of(model):
+        add_rows(model, tokenizer, read_tokenizer(base))
+    check_sizes(model, tokenizer, base)
 
 
 def merge_one(
