@@ -10,6 +10,7 @@ Many processes: NPROC=2 bash run_dpo.sh, or torchrun with the same options.
 
 from medtune.arguments.training import DPOConfig
 from medtune.common.errors import run_script
+from medtune.data.added_tokens import add_tokens
 from medtune.data.preparation import prepare_pairs
 from medtune.data.rendering import ChatRenderer
 from medtune.evaluation.scorers.reply_scores import score_reply
@@ -27,14 +28,15 @@ def main(argv: list[str]) -> None:
     """Run the stage with these options."""
     arguments = parse_arguments(argv, DPOConfig)
     run = start_run("preference optimisation", arguments, score_reply)
-    tokenizer = load_tokenizer(arguments.model)
+    tokenizer = load_tokenizer(arguments.model, arguments.adapter.peft_path)
+    add_tokens(tokenizer, arguments.adapter.add_tokens)
     renderer = ChatRenderer(tokenizer, family_of(tokenizer).turn_end)
 
     training = arguments.training
     rows = prepare_pairs(arguments.data, renderer, training.max_length, training.seed)
     show_sample(tokenizer, rows.train[0])
 
-    model = load_trainable_model(arguments.model, arguments.adapter)
+    model = load_trainable_model(arguments.model, arguments.adapter, tokenizer)
     trainer = build_preference_trainer(arguments, model, rows, tokenizer)
     run_training(run, trainer, rows)
 

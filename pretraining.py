@@ -10,6 +10,7 @@ Many processes: NPROC=2 bash run_pt.sh, or torchrun with the same options.
 
 from medtune.arguments.training import SFTConfig
 from medtune.common.errors import run_script
+from medtune.data.added_tokens import add_tokens
 from medtune.data.preparation import prepare_blocks
 from medtune.models.adapters import load_trainable_model
 from medtune.models.loading import load_tokenizer
@@ -24,7 +25,8 @@ def main(argv: list[str]) -> None:
     """Run the stage with these options."""
     arguments = parse_arguments(argv, SFTConfig, with_blocks=True)
     run = start_run("pretraining", arguments)
-    tokenizer = load_tokenizer(arguments.model)
+    tokenizer = load_tokenizer(arguments.model, arguments.adapter.peft_path)
+    add_tokens(tokenizer, arguments.adapter.add_tokens)
 
     rows = prepare_blocks(
         arguments.data,
@@ -35,7 +37,7 @@ def main(argv: list[str]) -> None:
     )
     show_sample(tokenizer, rows.train[0])
 
-    model = load_trainable_model(arguments.model, arguments.adapter)
+    model = load_trainable_model(arguments.model, arguments.adapter, tokenizer)
     trainer = build_language_model_trainer(arguments, model, rows, tokenizer)
     run_training(run, trainer, rows)
 

@@ -19,7 +19,7 @@ from medtune.arguments.data import (
     mix_percentages,
 )
 from medtune.arguments.evaluation import ALL_TASKS, HF, EvaluationArguments, hub_names
-from medtune.arguments.merge import MergeArguments
+from medtune.arguments.merge import DEQUANTISED, ORIGINAL, MergeArguments
 from medtune.arguments.model import (
     AUTO,
     CHATGLM,
@@ -38,6 +38,7 @@ __all__ = [
     "ALL_TASKS",
     "AUTO",
     "CHATGLM",
+    "DEQUANTISED",
     "DOC_SEPARATORS",
     "DROP",
     "FREEZE",
@@ -47,6 +48,7 @@ __all__ = [
     "LORA",
     "MASK",
     "OFF",
+    "ORIGINAL",
     "PISSA",
     "PTUNING_V2",
     "REPORT",

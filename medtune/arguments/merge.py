@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass, field
 
+from medtune.common.errors import ConfigError
+
+ORIGINAL, DEQUANTISED = "original", "dequantised"
+
 
 @dataclass
 class MergeArguments:
@@ -34,3 +38,45 @@ class MergeArguments:
         default=False,
         metadata={"help": "Accept a base with other files than the adapter was trained on."},
     )
+    quantised_base: str | None = field(
+        default=None,
+        metadata={
+            "help": "What an adapter is added to that was trained on a base in 4 or 8 bits: "
+            "original (the base's own weights) or dequantised (what its bits stand for: the model "
+            "that was trained).",
+            "choices": [ORIGINAL, DEQUANTISED],
+        },
+    )
+    max_logit_difference: float | None = field(
+        default=None,
+        metadata={
+            "help": "With --quantised_base: the most that logits may differ from the model as it "
+            "was trained, as a share of the largest logit. Default: rounding for 4 bits "
+            "dequantised, else twice what quantisation makes of the base alone."
+        },
+    )
+    push_to_hub: str | None = field(
+        default=None,
+        metadata={
+            "help": "Upload the merged folder to this repository of the hub, NAME or OWNER/NAME; "
+            "the token is that of `hf auth login` or of HF_TOKEN.",
+            "aliases": ["--hf_hub_model_id"],
+        },
+    )
+    hub_private_repo: bool = field(
+        default=True, metadata={"help": "Whether a repository that --push_to_hub makes is private."}
+    )
+    hf_hub_token: str | None = field(
+        default=None,
+        metadata={"help": "Token for --push_to_hub, never written down; better by HF_TOKEN."},
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse a limit that would mean nothing."""
+        if self.max_logit_difference is not None and not (
+            self.quantised_base and self.max_logit_difference > 0
+        ):
+            raise ConfigError(
+                "--max_logit_difference: expected a number above 0 beside --quantised_base, found "
+                f"{self.max_logit_difference:g} and --quantised_base {self.quantised_base}."
+            )

@@ -89,6 +89,12 @@ class AdapterArguments:
         default_factory=lambda: ["all"],
         metadata={"help": "Layers that get LoRA: all (every linear layer but the head) or names."},
     )
+    add_tokens: str | None = field(
+        default=None,
+        metadata={
+            "help": "File of domain words that become a token each: one a line, or a JSON list."
+        },
+    )
     modules_to_save: list[str] | None = field(
         default=None, metadata={"help": "Layers trained in full and saved with the adapter."}
     )
@@ -177,6 +183,11 @@ class AdapterArguments:
                     f"--{name} and --tuner {self.tuner} clash: the former belongs to --tuner "
                     f"{owner}. Leave one of them out."
                 )
+        if self.add_tokens and self.tuner == PTUNING_V2:
+            raise ConfigError(
+                f"--add_tokens and --tuner {PTUNING_V2} clash: a prefix has no place for rows of "
+                "the embedding. Use --tuner lora, or add the tokens in an earlier stage."
+            )
         for name in OF_NEW_LORA:
             if self.peft_path and self._is_given(name):
                 raise ConfigError(

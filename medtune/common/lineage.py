@@ -60,6 +60,7 @@ def describe_tokenizer(folder: str | Path) -> dict[str, str | None]:
     files = sorted({file for pattern in TOKENIZER_PATTERNS for file in path.glob(pattern)})
     template = path / TEMPLATE_FILE
     return {
+        "path": str(folder),
         "files": sha256_of_json({f.name: sha256_of_file(f) for f in files}) if files else None,
         "chat_template": sha256_of_file(template) if template.is_file() else None,
     }

@@ -27,7 +27,7 @@ from medtune.evaluation.results.folder import EvaluationFolder, read_results
 from medtune.evaluation.results.showing import print_comparison, print_results
 from medtune.evaluation.tasks.cmb_exam import CmbExam, read_questions
 from medtune.evaluation.tasks.table import BENCHMARKS, choose_tasks
-from medtune.models.loading import load_tokenizer, resolve_model
+from medtune.models.loading import find_tokenizer, load_tokenizer, resolve_model
 
 NOT_COMPARED = {
     "output_dir", "baseline", "fail_on_regression", "regression_tasks", "tokens_per_batch",
@@ -76,7 +76,7 @@ def measure_model(
     PartialState().wait_for_everyone()
     benchmarks = {name: read_items(name, path, arguments.limit) for name, path in paths.items()}
     set_seed(arguments.seed)
-    tokenizer = load_tokenizer(model_arguments)
+    tokenizer = load_tokenizer(model_arguments, arguments.adapter)
     model, about = load_language_model(model_arguments, arguments, tokenizer)
     options = task_options(arguments, model, tokenizer, judge)
     results = folder.unfinished() or {
@@ -153,9 +153,7 @@ def describe_inputs(
         "stage": "evaluation",
         "options": {name: value for name, value in options.items() if name not in NOT_COMPARED},
         "base": base,
-        "tokenizer": describe_tokenizer(
-            resolve_model(model_arguments.tokenizer_name_or_path or name)
-        ),
+        "tokenizer": describe_tokenizer(find_tokenizer(model_arguments, arguments.adapter)),
         "data": describe_data(sorted(files)),
     }
 

@@ -102,7 +102,7 @@ class Verifier:
         """Check the tokenizer that a stage started from: the base's, or one of its own."""
         recorded = record.inputs.get("tokenizer", {})
         base = (record.inputs.get("base") or {}).get("path")
-        name = record.options.get("tokenizer_name_or_path") or base
+        name = recorded.get("path") or record.options.get("tokenizer_name_or_path") or base
         if not name or not recorded.get("files"):
             return
         place = locate(name, record.output)

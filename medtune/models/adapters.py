@@ -13,7 +13,7 @@ from peft import (
     get_peft_model_state_dict,
     set_peft_model_state_dict,
 )
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from medtune.arguments import PISSA, AdapterArguments, ModelArguments
@@ -22,6 +22,12 @@ from medtune.common.lineage import check_complete
 from medtune.models.loading import load_model
 from medtune.models.quantisation import num_values
 from medtune.models.strict import find_non_finite, refuse_non_finite
+from medtune.models.token_growth import (
+    copy_rows_to_base,
+    fit_vocabulary,
+    grow_to_adapter,
+    train_new_rows,
+)
 from medtune.models.tuners import PEFT_TYPES, freeze_all_but, new_adapter_config
 from medtune.models.weight_files import ADAPTER_WEIGHTS, check_adapter_folder, load_tensors
 
@@ -37,13 +43,17 @@ class TrainableModel(NamedTuple):
 
 
 def load_trainable_model(
-    model_arguments: ModelArguments, arguments: AdapterArguments
+    model_arguments: ModelArguments,
+    arguments: AdapterArguments,
+    tokenizer: PreTrainedTokenizerBase,
 ) -> TrainableModel:
     """Return the base with a new adapter to come, a loaded one (--peft_path), or none.
 
+    tokenizer: that of the rows; what --add_tokens has added to it becomes rows of the embedding.
     Raises CheckpointError and ConfigError as `load_model` and `load_adapter` do.
     """
     model = load_model(model_arguments)
+    new_ids = fit_vocabulary(model, tokenizer, model_arguments, arguments)
     if arguments.peft_path:
         check_kind(arguments)
         return TrainableModel(load_adapter(model, arguments.peft_path, is_trainable=True), None)
@@ -55,6 +65,8 @@ def load_trainable_model(
             f"--init_lora_weights {arguments.init_lora_weights} and DeepSpeed ZeRO-3 clash: no "
             "process has a whole weight to decompose. Leave one of them out."
         )
+    if new_adapter is not None and new_ids:
+        train_new_rows(new_adapter, model, new_ids)
     return TrainableModel(model, new_adapter)
 
 
@@ -113,11 +125,13 @@ def check_mergeable(folder: str) -> None:
 def load_adapter(model: PreTrainedModel, folder: str, is_trainable: bool = False) -> PeftModel:
     """Return the model with the adapter or prefix, after checking that the two fit entirely.
 
+    A base without rows for the adapter's own tokens gets them.
     Raises CheckpointError: no adapter there, a pickle, unfinished, damaged, not finite, of
     other shapes or names than the model's.
     """
     check_adapter_folder(Path(folder))
     check_complete(folder, "adapter")
+    grow_to_adapter(model, folder)
     try:
         config = PeftConfig.from_pretrained(folder)
         config.inference_mode = not is_trainable
@@ -125,6 +139,7 @@ def load_adapter(model: PreTrainedModel, folder: str, is_trainable: bool = False
     except (ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{folder}: the adapter does not fit the model: {error}") from error
     set_peft_model_state_dict(peft_model, load_fitting_state(peft_model, folder))
+    copy_rows_to_base(peft_model)
     return peft_model
 
 
@@ -157,7 +172,7 @@ def load_fitting_state(peft_model: PeftModel, folder: str) -> dict[str, torch.Te
     what it does not know and keep the new adapter where something is missing.
     """
     state = load_tensors(Path(folder) / ADAPTER_WEIGHTS)
-    has_embedding = any(".embed_tokens." in name for name in state)
+    has_embedding = any(".embed_tokens." in n and ".token_adapter." not in n for n in state)
     expected = get_peft_model_state_dict(peft_model, save_embedding_layers=has_embedding)
     check_shapes(folder, shapes_of(state), shapes_of(expected))
     refuse_non_finite(folder, find_non_finite(state.items()))

@@ -34,11 +34,14 @@ from medtune.models.strict import (
 from medtune.models.template_check import check_templates
 from medtune.models.tiny import TINY_GLM, tiny_glm_folder
 from medtune.models.weight_files import (
+    ADAPTER_CONFIG,
     CONFIG,
     TOKENIZER_CONFIG,
+    TRAINED_TOKENS,
     check_model_folder,
     check_no_own_code,
     find_file,
+    read_if_there,
 )
 
 # How transformers begins when tensors do not fit: under ZeRO-3, and when it converts them.
@@ -72,17 +75,31 @@ def choose_dtype(name: str) -> torch.dtype:
     return torch.bfloat16 if has_bfloat16 else torch.float32
 
 
-def load_tokenizer(arguments: ModelArguments) -> PreTrainedTokenizerBase:
+def load_tokenizer(
+    arguments: ModelArguments, adapter: str | None = None
+) -> PreTrainedTokenizerBase:
     """Return the tokenizer, with what a model in training needs where it has none.
 
-    End-of-text as padding, and the chat template of its family.
+    End-of-text as padding, and the chat template of its family.   adapter: the folder of one that
+    the model gets.
     """
-    named = arguments.tokenizer_name_or_path or arguments.model_name_or_path
-    tokenizer = read_tokenizer(resolve_model(named), **hub_options(arguments))
+    tokenizer = read_tokenizer(find_tokenizer(arguments, adapter), **hub_options(arguments))
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     give_chat_template(tokenizer)
     return tokenizer
+
+
+def find_tokenizer(arguments: ModelArguments, adapter: str | None = None) -> str:
+    """Return the folder or hub name of the tokenizer: the named one, else the model's.
+
+    An adapter with tokens of its own brings the tokenizer that knows them.
+    """
+    if adapter and not arguments.tokenizer_name_or_path:
+        path = Path(adapter)
+        if read_if_there(path / ADAPTER_CONFIG).get(TRAINED_TOKENS):
+            return adapter
+    return resolve_model(arguments.tokenizer_name_or_path or arguments.model_name_or_path)
 
 
 def read_tokenizer(name: str, **options: Any) -> PreTrainedTokenizerBase:

@@ -9,16 +9,16 @@ import gc
 import shutil
 import time
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from medtune.arguments import MergeArguments
+from medtune.arguments import DEQUANTISED, MergeArguments
 from medtune.common.disk import check_room
 from medtune.common.errors import CheckpointError
 from medtune.common.files import apply_umask, staged_folder, write_json
@@ -36,31 +36,37 @@ from medtune.common.log import logger
 from medtune.models.adapters import check_mergeable, load_adapter
 from medtune.models.families import check_model_type
 from medtune.models.loading import load_weights, read_config, read_tokenizer, resolve_model
+from medtune.models.probing import (
+    PROBE_TEXT,
+    TOLERANCES,
+    ProbeDifference,
+    check_difference,
+    compare,
+    describe,
+    probe,
+)
+from medtune.models.quantised_bases import judge, lose_precision, probe_as_trained, trained_bits
+from medtune.models.serving import find_problems
+from medtune.models.token_growth import (
+    add_rows,
+    check_sizes,
+    grow_to_adapter,
+    num_rows_needed,
+    num_rows_of,
+)
+from medtune.models.upload import check_repository, upload
 
 REPORT_FILE = "merge_report.json"
-PROBE_TEXT = "患者女，四十二岁，发热伴咳嗽三天，体温三十八度五，应当如何处理？ What should be done?"
-# Largest logit difference allowed, as a share of the largest logit. float32: rounding of sums.
-# bfloat16: each merged weight is rounded to 8 bits once more, over all layers.
-TOLERANCES = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
-
-
-@dataclass(frozen=True)
-class ProbeDifference:
-    """How far apart two models' logits on the probe text are; `relative` is what is judged."""
-
-    max_absolute: float
-    mean_absolute: float
-    relative: float
-    tolerance: float
+DAMAGED = "The adapter or the base is damaged."
 
 
 def merge_adapters(arguments: MergeArguments) -> None:
-    """Merge the adapters in order and write a folder that loads with stock transformers.
+    """Merge the adapters in order into a folder that loads with stock transformers; upload it.
 
-    Raises ConfigError (the output folder holds something else) and CheckpointError (base and
-    adapter do not belong together, sizes that do not fit, a difference above tolerance).
+    Raises ConfigError (the output folder holds something else, a choice that is not made) and
+    CheckpointError (base and adapter do not belong together, sizes that do not fit, a difference
+    above tolerance).
     """
-    started = time.monotonic()
     base = resolve_model(arguments.base_model)
     for folder in arguments.lora_model:
         check_complete(folder, "adapter")
@@ -72,38 +78,82 @@ def merge_adapters(arguments: MergeArguments) -> None:
         "adapters": [describe_weights(folder) for folder in arguments.lora_model],
         "resize_emb": arguments.resize_emb,
     }
+    if arguments.quantised_base:
+        inputs["quantised_base"] = arguments.quantised_base
+    if arguments.push_to_hub:
+        check_repository(arguments.push_to_hub)
     output = Path(arguments.output_dir)
+    bits = trained_bits(arguments)
     if is_already_made(output, inputs, "merge"):
         logger.info("%s is complete: nothing to do", output)
-        return
-    check_model_type(arguments.model_type, read_config(base).model_type)
-    check_trained_on(arguments, trained_from)
+    else:
+        check_model_type(arguments.model_type, read_whole_config(base).model_type)
+        check_trained_on(arguments, trained_from)
+        write_merged(arguments, base, bits, inputs)
+        logger.info("complete: %s", output)
+    if arguments.push_to_hub:
+        upload(arguments, output)
+
+
+def write_merged(
+    arguments: MergeArguments, base: str, bits: int | None, inputs: dict[str, Any]
+) -> None:
+    """Merge, compare, and write the folder as a whole or not at all.
+
+    bits: of the base's weights in training; None if they were as they are.
+    """
+    started = time.monotonic()
+    output = Path(arguments.output_dir)
     tokenizer = find_tokenizer(arguments, base)
     check_room(output, weight_bytes(base), "the merged model")
-    model = load_weights(base, "auto")
-    fit_embedding(model, tokenizer, arguments.resize_emb)
     probe_ids = torch.tensor([tokenizer(PROBE_TEXT)["input_ids"]])
+    adapters = arguments.lora_model
+    trained = probe_as_trained(base, adapters[0], bits, probe_ids) if bits else None
+    model = load_weights(base, "auto")
+    for folder in adapters:
+        grow_to_adapter(model, folder)
+    fit_embedding(model, tokenizer, base, arguments.resize_emb)
     report: dict[str, Any] = {"dtype": str(model.dtype), "probe_tokens": probe_ids.size(1)}
     report["adapters"] = []
-    for folder in arguments.lora_model:
+    if trained:
+        whole_base = probe(model, probe_ids)
+        if arguments.quantised_base == DEQUANTISED:
+            lose_precision(model, trained)
+    for folder in adapters:
         model, difference = merge_one(model, folder, probe_ids)
         report["adapters"].append({"path": folder, **asdict(difference)})
         logger.info("merged %s: %s", folder, describe(difference))
+    merged_logits, dtype = probe(model, probe_ids), model.dtype
+    if trained:
+        report["quantised_base"] = judge(arguments, trained, whole_base, merged_logits, dtype)
     with staged_folder(output) as staging:
         model.save_pretrained(staging)
         tokenizer.save_pretrained(staging)
-        copy_generation_config(arguments.lora_model[-1], staging)
-        merged_logits, dtype = probe(model, probe_ids), model.dtype
+        copy_generation_config(adapters[-1], staging)
         del model
         gc.collect()  # the saved copy is loaded next: two of them may not fit
         saved = load_weights(str(staging), "auto")
-        reloaded = compare(merged_logits, probe(saved, probe_ids), dtype)
-        check_difference(reloaded, f"{output} as saved")
-        write_json(staging / REPORT_FILE, {**report, "reloaded": asdict(reloaded)})
+        reloaded = compare(merged_logits, probe(saved, probe_ids), TOLERANCES[dtype])
+        check_difference(reloaded, f"{output} as saved", DAMAGED)
+        report |= {"reloaded": asdict(reloaded), "serving_problems": find_problems(staging)}
+        for problem in report["serving_problems"]:
+            logger.warning("%s: %s", output, problem)
+        write_json(staging / REPORT_FILE, report)
         write_lineage(staging / LINEAGE_FILE, inputs, describe_outputs(staging))
         apply_umask(staging)
         mark_complete(staging, stage="merge", seconds=round(time.monotonic() - started, 1))
-    logger.info("complete: %s", output)
+
+
+def read_whole_config(base: str) -> PretrainedConfig:
+    """Return the base's config. Raises CheckpointError for weights that are quantised in files."""
+    config = read_config(base)
+    if getattr(config, "quantization_config", None):
+        raise CheckpointError(
+            f"{base}: expected a base with whole weights, found quantization_config in its "
+            "config.json: nothing can be added to quantised weights. Give the model that it was "
+            "made from."
+        )
+    return config
 
 
 def weight_bytes(folder: str) -> int:
@@ -135,19 +185,16 @@ def find_tokenizer(arguments: MergeArguments, base: str) -> PreTrainedTokenizerB
 
 
 def fit_embedding(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, may_grow: bool
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, base: str, may_grow: bool
 ) -> None:
-    """Grow the embedding to the tokenizer if asked; rows beyond the tokenizer are never removed."""
-    num_rows, num_tokens = model.get_input_embeddings().num_embeddings, len(tokenizer)
-    if num_tokens <= num_rows:
-        return
-    if not may_grow:
-        raise CheckpointError(
-            f"expected at most {num_rows:,} tokens (the base's embedding rows), found a tokenizer "
-            f"with {num_tokens:,}; pass --resize_emb to add rows, or the tokenizer of the base."
-        )
-    model.resize_token_embeddings(num_tokens)
-    logger.info("embedding grown from %s to %s rows", f"{num_rows:,}", f"{num_tokens:,}")
+    """Grow the embedding to the tokenizer if asked; rows beyond the tokenizer are never removed.
+
+    An adapter without rows for tokens of its own was trained elsewhere: they start as the mean of
+    their pieces. Raises CheckpointError.
+    """
+    if may_grow and num_rows_needed(tokenizer) > num_rows_of(model):
+        add_rows(model, tokenizer, read_tokenizer(base))
+    check_sizes(model, tokenizer, base)
 
 
 def merge_one(
@@ -160,8 +207,9 @@ def merge_one(
     with warnings.catch_warnings():  # all is merged: this only takes the wrapping off
         warnings.filterwarnings("ignore", message="All adapters are already merged")
         merged = peft_model.merge_and_unload()
-    difference = compare(with_adapter, probe(merged, probe_ids), merged.dtype)
-    check_difference(difference, folder)
+    tolerance = TOLERANCES[merged.dtype]
+    difference = compare(with_adapter, probe(merged, probe_ids), tolerance)
+    check_difference(difference, folder, DAMAGED)
     return merged, difference
 
 
@@ -181,42 +229,6 @@ def merge_in_float32(peft_model: PeftModel, folder: str) -> None:
             except ValueError as error:
                 raise CheckpointError(f"{folder}: expected finite weights: {error}") from error
             weight.data = weight.data.to(dtype)
-
-
-@torch.no_grad()
-def probe(model: torch.nn.Module, probe_ids: torch.Tensor) -> torch.Tensor:
-    """Return the probe's logits in float32, (1, tokens, vocabulary)."""
-    return model.eval()(input_ids=probe_ids).logits.float()
-
-
-def compare(before: torch.Tensor, after: torch.Tensor, dtype: torch.dtype) -> ProbeDifference:
-    """Return the difference between two logit tensors of a model with weights of `dtype`."""
-    difference = (before - after).abs()
-    largest = before.abs().max().item()
-    return ProbeDifference(
-        max_absolute=difference.max().item(),
-        mean_absolute=difference.mean().item(),
-        relative=difference.max().item() / largest,
-        tolerance=TOLERANCES[dtype],
-    )
-
-
-def check_difference(difference: ProbeDifference, what: str) -> None:
-    """Raise CheckpointError if the merged model is another one (a NaN counts as another)."""
-    if not difference.relative <= difference.tolerance:
-        raise CheckpointError(
-            f"{what}: expected the same logits before and after, found {describe(difference)}; "
-            "nothing was written. The adapter or the base is damaged."
-        )
-
-
-def describe(difference: ProbeDifference) -> str:
-    """Return the difference as a phrase for logs and errors."""
-    return (
-        f"logits differ by at most {difference.max_absolute:.2e}, on average "
-        f"{difference.mean_absolute:.2e}, relative {difference.relative:.2e} (tolerance "
-        f"{difference.tolerance:.0e})"
-    )
 
 
 def copy_generation_config(adapter: str, target: Path) -> None:

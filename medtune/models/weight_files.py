@@ -21,6 +21,7 @@ INDEX = "model.safetensors.index.json"
 CONFIG = "config.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 ADAPTER_CONFIG = "adapter_config.json"
+TRAINED_TOKENS = "trainable_token_indices"  # in ADAPTER_CONFIG: ids whose rows it brings
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 FETCH_AGAIN = "Fetch or write it again."

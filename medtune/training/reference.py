@@ -69,6 +69,8 @@ def cache_path(trainer: Any, rows: Dataset, weights: list[str]) -> Path:
     facts = [described, commit, trainer.ld_alpha, str(trainer.model.dtype), trainer.args.bf16]
     facts.append(bits_of(trainer.model))
     digest = hashlib.sha256(json.dumps(facts).encode())
+    # What --add_tokens has added has rows that no folder holds.
+    digest.update(json.dumps(sorted(trainer.processing_class.get_added_vocab())).encode())
     for start in range(0, len(rows), 1000):
         table = rows.with_format("arrow")[start : start + 1000]
         for name in ("prompt_ids", "chosen_ids", "rejected_ids"):

@@ -14,11 +14,12 @@ from transformers import TrainingArguments, set_seed
 from medtune.arguments import AUTO, RunArguments, StageArguments
 from medtune.common.disk import check_room, size
 from medtune.common.errors import ConfigError, MedtuneError
+from medtune.common.files import sha256_of_file
 from medtune.common.lineage import describe_data, describe_tokenizer, describe_weights
 from medtune.common.log import is_main_process, logger
 from medtune.data.loading import data_files
 from medtune.data.rows import Rows
-from medtune.models.loading import resolve_model
+from medtune.models.loading import find_tokenizer, resolve_model
 from medtune.training.checkpoints.exactness import (
     check_changeable,
     check_resumable,
@@ -102,7 +103,9 @@ def describe_run(
     weights = describe_weights(base)
     if arguments.adapter.peft_path:
         weights["adapter"] = describe_weights(arguments.adapter.peft_path)
-    tokenizer = describe_tokenizer(resolve_model(arguments.model.tokenizer_name_or_path or base))
+    tokenizer = describe_tokenizer(find_tokenizer(arguments.model, arguments.adapter.peft_path))
+    if arguments.adapter.add_tokens:
+        tokenizer |= {"added_tokens": sha256_of_file(Path(arguments.adapter.add_tokens))}
     data = describe_data(data_files(arguments.data))
     inputs = describe_inputs(stage, options, weights, tokenizer, data)
     return RunFolder(Path(arguments.training.output_dir), inputs, options)

@@ -5,11 +5,13 @@ prepares nothing; evaluation sums losses over tokens instead of averaging batch 
 counted without padding.
 """
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+from accelerate.utils import is_peft_model
 from datasets import Dataset
 from transformers import EvalPrediction, PreTrainedTokenizerBase
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
@@ -200,7 +202,20 @@ def build_preference_trainer(
 ) -> PreferenceTrainer:
     """Return the trainer for pairs; TRL's own collator batches them."""
     settle_recompute(arguments, model, rows.train)
-    return PreferenceTrainer(arguments, **trainer_inputs(model, rows, tokenizer))
+    inputs = trainer_inputs(model, rows, tokenizer)
+    if needs_copy(arguments, model):
+        inputs["ref_model"] = copy.deepcopy(model.model)
+    return PreferenceTrainer(arguments, **inputs)
+
+
+def needs_copy(arguments: StageArguments[DPOConfig], model: TrainableModel) -> bool:
+    """Whether the reference must be a copy: TRL reads it from the base's folder, without tokens.
+
+    With an adapter the base is the reference, and so is the model before its first step.
+    """
+    is_whole = model.new_adapter is None and not is_peft_model(model.model)
+    has_own = not arguments.training.precompute_ref_log_probs
+    return bool(arguments.adapter.add_tokens) and is_whole and has_own
 
 
 def trainer_inputs(

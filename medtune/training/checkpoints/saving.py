@@ -11,6 +11,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from medtune.common.disk import check_room, is_disk_full, size
 from medtune.common.errors import DiskError
 from medtune.common.log import is_main_process
+from medtune.models.token_growth import keep_new_rows_only
 from medtune.training.checkpoints.finding import remove_old
 from medtune.training.checkpoints.manifest import commit, read_manifest
 from medtune.training.guards.disk import checkpoint_bytes
@@ -62,6 +63,11 @@ class CommittedSaves:
     num_kept: int | None = None
     commit_seconds = 0.0
     commit_bytes = 0
+
+    def _save(self, *args: Any, **kwargs: Any) -> None:
+        """Save the model as the trainer does; of its tokens an adapter keeps the new ones only."""
+        keep_new_rows_only(self.model)  # type: ignore[attr-defined]
+        super()._save(*args, **kwargs)  # type: ignore[misc]
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Save as the trainer does, then commit. Raises DiskError, with the partial files gone."""

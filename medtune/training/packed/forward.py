@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from peft.utils.other import TrainableTokensWrapper
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
@@ -206,7 +207,10 @@ def why_not_packed(model: PreTrainedModel) -> str | None:
         return "it scales its logits"
     if getattr(config, "output_router_logits", False):
         return "its experts' balance is part of the loss"
-    if type(model.get_output_embeddings()) is not torch.nn.Linear:
+    head = model.get_output_embeddings()
+    if isinstance(head, TrainableTokensWrapper):  # its weight is that of the layer with its rows
+        head = head.original_module
+    if type(head) is not torch.nn.Linear:
         return "its output layer is no plain linear layer"
     return None
 
