@@ -29,8 +29,8 @@ class ModelArguments:
     dtype: str = field(
         default="auto",
         metadata={
-            "help": "Type of the frozen weights: auto (bfloat16 on a GPU, float32 on a CPU), "
-            "bfloat16 or float32. Trained weights are float32 unless DeepSpeed says otherwise.",
+            "help": "Type of the model's weights: auto (bfloat16 on a GPU, float32 on a CPU), "
+            "bfloat16 or float32. Adapters are float32 unless DeepSpeed says otherwise.",
             "aliases": ["--torch_dtype"],
             "choices": ["auto", "bfloat16", "float32"],
         },

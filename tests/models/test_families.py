@@ -438,7 +438,7 @@ def test_packed_loss_and_gradients_are_those_of_the_padded_forward(
     results = []
     for is_packed in (True, False):
         arguments = ModelArguments(str(folders[kind]), model_type=kind, dtype="float32")
-        trainable = load_trainable_model(arguments, AdapterArguments(lora_dropout=0.0))
+        trainable = load_trainable_model(arguments, AdapterArguments(lora_dropout=0.0), tokenizer)
         base = trainable.model
         assert why_not_packed(base) is None
         add_fused_lm_head(base, outputs=("log_probs", "entropy", "is_top1", "mean_logits"))

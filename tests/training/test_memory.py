@@ -236,6 +236,13 @@ def test_four_bit_weights_are_those_of_the_layers_alone() -> None:
     assert found.weights == pytest.approx(ends + body + 4 * 16 * 2_974_720, abs=2)
 
 
+def test_eight_bit_weights_are_those_of_the_layers_alone() -> None:
+    found = estimate_memory(glm_work(weight_bits=8), 0)
+
+    ends = 2 * (GLM.num_parameters - GLM.num_linear_weights)
+    assert found.weights == ends + GLM.num_linear_weights + 4 * 16 * 2_974_720
+
+
 def test_zero3_spreads_weights_gradients_and_optimizer() -> None:
     size = precision_of(2, True, deepspeed=True)
     sharding = sharding_of(str(REPO / "configs/deepspeed/zero3.json"), GLM.hidden)
@@ -340,6 +347,16 @@ def test_every_glm4_9b_configuration_gets_a_plan_that_fits(
     total, limit = (float(word) for word in last.split(": ")[1].split(" GiB")[0].split(" of "))
     assert total <= 0.92 * limit + 0.1
     assert last.split("(")[0].split(": ")[1].split()[0] in out.splitlines()[-3]
+
+
+def test_prefix_is_counted_and_freeze_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    config = f"--config={REPO / 'configs/glm4-9b/sft.yaml'}"
+
+    # tokens x (keys and values) x layers x 2 key heads of 128 values
+    trained = 128 * 2 * 40 * 2 * 128
+    assert f"{trained:,} weights trained" in predict(capsys, config, "--pre_seq_len=128")
+    with pytest.raises(ConfigError, match="--tuner freeze: expected lora, ptuning_v2 or full"):
+        predict(capsys, config, "--tuner=freeze")
 
 
 ROW = re.compile(
