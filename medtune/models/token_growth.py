@@ -26,9 +26,9 @@ from medtune.models.weight_files import ADAPTER_CONFIG, TRAINED_TOKENS, read_if_
 TrainableTokensWrapper.bias = None
 
 
-def num_rows_of(model: PreTrainedModel) -> int:
-    """Return how many tokens a model has embedding rows for."""
-    return model.get_input_embeddings().num_embeddings
+def num_rows_of(model: PreTrainedModel | PeftModel) -> int:
+    """Return how many tokens a model has embedding rows for, whatever an adapter wraps them in."""
+    return int(model.config.get_text_config().vocab_size)
 
 
 def num_rows_needed(tokenizer: PreTrainedTokenizerBase) -> int:

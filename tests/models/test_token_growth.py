@@ -116,6 +116,7 @@ def test_adapter_with_new_tokens_loads_and_merges_to_the_same_logits(
 
     tokenizer = load_tokenizer(arguments, adapter)
     loaded = load_adapter(load_model(arguments), adapter).eval()
+    check_sizes(loaded, tokenizer, adapter)
     merge_adapters(MergeArguments(str(base), [adapter], str(tmp_path / "merged")))
     merged = load_model(ModelArguments(str(tmp_path / "merged"))).eval()
 

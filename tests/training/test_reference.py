@@ -111,10 +111,19 @@ def test_a_line_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
 def test_another_commit_of_a_hub_model_has_a_file_of_its_own() -> None:
     rows = Dataset.from_list([{"prompt_ids": [1], "chosen_ids": [2], "rejected_ids": [3]}])
 
-    def path(commit: str | None, dtype: torch.dtype = torch.float32) -> Path:
+    def path(
+        commit: str | None, dtype: torch.dtype = torch.float32, words: tuple[str, ...] = ()
+    ) -> Path:
         model = SimpleNamespace(config=SimpleNamespace(_commit_hash=commit), dtype=dtype)
-        trainer: Any = SimpleNamespace(model=model, ld_alpha=None, args=SimpleNamespace(bf16=False))
+        tokenizer = SimpleNamespace(get_added_vocab=lambda: dict.fromkeys(words, 0))
+        trainer: Any = SimpleNamespace(
+            model=model,
+            ld_alpha=None,
+            args=SimpleNamespace(bf16=False),
+            processing_class=tokenizer,
+        )
         return cache_path(trainer, rows, ["some/model"])
 
+    others = {path("two"), path(None), path("one", torch.bfloat16), path("one", words=("word",))}
     assert path("one") == path("one")
-    assert len({path("one"), path("two"), path(None), path("one", torch.bfloat16)}) == 4
+    assert len(others - {path("one")}) == 4
