@@ -46,6 +46,7 @@ from medtune.models.families import (
     give_chat_template,
     stop_token_ids,
 )
+from medtune.models.loading import load_tokenizer
 from medtune.models.tuners import lora_config
 from medtune.training.packed.forward import install_packed_forward, why_not_packed
 from tests.conftest import REPO
@@ -438,7 +439,9 @@ def test_packed_loss_and_gradients_are_those_of_the_padded_forward(
     results = []
     for is_packed in (True, False):
         arguments = ModelArguments(str(folders[kind]), model_type=kind, dtype="float32")
-        trainable = load_trainable_model(arguments, AdapterArguments(lora_dropout=0.0), tokenizer)
+        trainable = load_trainable_model(
+            arguments, AdapterArguments(lora_dropout=0.0), load_tokenizer(arguments)
+        )
         base = trainable.model
         assert why_not_packed(base) is None
         add_fused_lm_head(base, outputs=("log_probs", "entropy", "is_top1", "mean_logits"))
