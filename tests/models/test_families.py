@@ -46,7 +46,6 @@ from medtune.models.families import (
     give_chat_template,
     stop_token_ids,
 )
-from medtune.models.loading import load_tokenizer
 from medtune.models.tuners import lora_config
 from medtune.training.packed.forward import install_packed_forward, why_not_packed
 from tests.conftest import REPO
@@ -378,7 +377,7 @@ def test_unknown_tokenizer_is_of_no_family_and_gets_no_template() -> None:
 # -- models
 
 SIZES = {
-    "vocab_size": 97, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+    "vocab_size": 352, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
     "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "pad_token_id": 0,
     "max_position_embeddings": 64,
 }  # fmt: skip
@@ -388,7 +387,7 @@ CONFIGS: dict[str, PretrainedConfig] = {
     "qwen2": Qwen2Config(**SIZES),
     "qwen3": Qwen3Config(**SIZES),
     "llama": LlamaConfig(**SIZES),
-    "gpt2": GPT2Config(vocab_size=97, n_embd=32, n_layer=2, n_head=4, n_positions=64),
+    "gpt2": GPT2Config(vocab_size=352, n_embd=32, n_layer=2, n_head=4, n_positions=64),
 }
 FAMILY_CONFIGS = [(family, kind) for family in FAMILIES for kind in family.model_types]
 
@@ -439,9 +438,8 @@ def test_packed_loss_and_gradients_are_those_of_the_padded_forward(
     results = []
     for is_packed in (True, False):
         arguments = ModelArguments(str(folders[kind]), model_type=kind, dtype="float32")
-        trainable = load_trainable_model(
-            arguments, AdapterArguments(lora_dropout=0.0), load_tokenizer(arguments)
-        )
+        options, tokenizer = AdapterArguments(lora_dropout=0.0), sentencepiece("</s>")
+        trainable = load_trainable_model(arguments, options, tokenizer)
         base = trainable.model
         assert why_not_packed(base) is None
         add_fused_lm_head(base, outputs=("log_probs", "entropy", "is_top1", "mean_logits"))
