@@ -16,6 +16,7 @@ from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 from trl.trainer import dpo_trainer
 
 from medtune.arguments import StageArguments
+from medtune.common.errors import ConfigError
 from medtune.data.grouping import fault_tolerance_data_collator
 from medtune.data.rows import Rows
 from medtune.models.adapters import TrainableModel
@@ -184,6 +185,8 @@ def build_language_model_trainer(
     tokenizer: PreTrainedTokenizerBase,
 ) -> LanguageModelTrainer:
     """Return the trainer for blocks or conversations."""
+    is_text = "seq_lengths" in rows.train.column_names
+    check_window("block_size" if is_text else "max_length", arguments, model.model)
     settle_recompute(arguments, model, rows.train)
     return LanguageModelTrainer(
         arguments,
@@ -199,8 +202,20 @@ def build_preference_trainer(
     tokenizer: PreTrainedTokenizerBase,
 ) -> PreferenceTrainer:
     """Return the trainer for pairs; TRL's own collator batches them."""
+    check_window("max_length", arguments, model.model)
     settle_recompute(arguments, model, rows.train)
     return PreferenceTrainer(arguments, **trainer_inputs(model, rows, tokenizer))
+
+
+def check_window(option: str, arguments: StageArguments[Any], model: torch.nn.Module) -> None:
+    """Raise ConfigError if rows may have more tokens than the model has positions."""
+    length = arguments.to_dict()[option]
+    positions = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+    if positions is not None and length is not None and length > positions:
+        raise ConfigError(
+            f"--{option}: expected at most the {positions:,} positions of "
+            f"{arguments.model.model_name_or_path}, found {length:,}; lower it."
+        )
 
 
 def trainer_inputs(
