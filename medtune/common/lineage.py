@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from medtune import __version__
-from medtune.common.errors import CheckpointError
+from medtune.common.errors import CheckpointError, ConfigError
 from medtune.common.files import read_json, sha256_of_file, sha256_of_json, sync, write_json
 
 LINEAGE_FILE = "lineage.json"
@@ -191,3 +191,25 @@ def read_lineage(folder: str | Path) -> dict[str, Any] | None:
     """Return the folder's lineage, or None where there is none (a model made elsewhere)."""
     path = Path(folder) / LINEAGE_FILE
     return read_json(path) if path.exists() else None
+
+
+def is_already_written(output: Path, inputs: dict[str, Any]) -> bool:
+    """True if `output` was made from these inputs. Raises ConfigError if it holds anything else."""
+    if not output.exists() or not any(output.iterdir()):
+        return False
+    lineage = read_lineage(output)
+    if lineage and is_complete(output) and weights_of(lineage["inputs"]) == weights_of(inputs):
+        return True
+    raise ConfigError(
+        f"--output_dir {output}: expected an empty folder or what this same command wrote, found "
+        "other files; name another folder or remove that one."
+    )
+
+
+def weights_of(value: Any) -> Any:
+    """Return inputs without `parent`: it names a run, and two equal runs give equal weights."""
+    if isinstance(value, list):
+        return [weights_of(item) for item in value]
+    if isinstance(value, dict):
+        return {name: weights_of(item) for name, item in value.items() if name != "parent"}
+    return value

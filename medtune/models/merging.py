@@ -20,14 +20,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from medtune.arguments import MergeArguments
 from medtune.common.disk import check_room
-from medtune.common.errors import CheckpointError, ConfigError
+from medtune.common.errors import CheckpointError
 from medtune.common.files import apply_umask, staged_folder, write_json
 from medtune.common.lineage import (
     LINEAGE_FILE,
     check_complete,
     describe_outputs,
     describe_weights,
-    is_complete,
+    is_already_written,
     mark_complete,
     read_lineage,
     write_lineage,
@@ -73,7 +73,7 @@ def merge_adapters(arguments: MergeArguments) -> None:
         "resize_emb": arguments.resize_emb,
     }
     output = Path(arguments.output_dir)
-    if is_already_merged(output, inputs):
+    if is_already_written(output, inputs):
         logger.info("%s is complete: nothing to do", output)
         return
     check_model_type(arguments.model_type, read_config(base).model_type)
@@ -109,28 +109,6 @@ def merge_adapters(arguments: MergeArguments) -> None:
 def weight_bytes(folder: str) -> int:
     """Return the bytes of a model's weight files; 0 for a hub name, whose files are elsewhere."""
     return sum(path.stat().st_size for path in Path(folder).glob("*.safetensors"))
-
-
-def is_already_merged(output: Path, inputs: dict[str, Any]) -> bool:
-    """True if `output` holds this very merge. Raises ConfigError if it holds anything else."""
-    if not output.exists() or not any(output.iterdir()):
-        return False
-    lineage = read_lineage(output)
-    if lineage and is_complete(output) and weights_of(lineage["inputs"]) == weights_of(inputs):
-        return True
-    raise ConfigError(
-        f"--output_dir {output}: expected an empty folder or this same merge, found other files; "
-        "name another folder or remove that one."
-    )
-
-
-def weights_of(value: Any) -> Any:
-    """Return inputs without `parent`: it names a run, and two equal runs give equal weights."""
-    if isinstance(value, list):
-        return [weights_of(item) for item in value]
-    if isinstance(value, dict):
-        return {name: weights_of(item) for name, item in value.items() if name != "parent"}
-    return value
 
 
 def check_trained_on(arguments: MergeArguments, base: dict[str, Any]) -> None:
