@@ -8,11 +8,17 @@ All weights, your own books, GLM-4-9B:
 Many processes: NPROC=2 bash run_pt.sh, or torchrun with the same options.
 """
 
+from transformers import PreTrainedTokenizerBase
+
+from medtune.arguments import CONVERSATION, StageArguments
 from medtune.arguments.training import SFTConfig
 from medtune.common.errors import run_script
 from medtune.data.added_tokens import add_tokens
-from medtune.data.preparation import prepare_blocks
+from medtune.data.preparation import prepare_blocks, prepare_conversation_blocks
+from medtune.data.rendering import ChatRenderer
+from medtune.data.rows import Rows
 from medtune.models.adapters import load_trainable_model
+from medtune.models.families import family_of
 from medtune.models.loading import load_tokenizer
 from medtune.parsing import parse_arguments
 from medtune.training.progress import show_sample
@@ -28,18 +34,22 @@ def main(argv: list[str]) -> None:
     tokenizer = load_tokenizer(arguments.model, arguments.adapter.peft_path)
     add_tokens(tokenizer, arguments.adapter.add_tokens)
 
-    rows = prepare_blocks(
-        arguments.data,
-        tokenizer,
-        arguments.blocks.doc_separator,
-        arguments.blocks.block_size,
-        arguments.training.seed,
-    )
+    rows = prepare_rows(arguments, tokenizer)
     show_sample(tokenizer, rows.train[0])
 
     model = load_trainable_model(arguments.model, arguments.adapter, tokenizer)
     trainer = build_language_model_trainer(arguments, model, rows, tokenizer)
     run_training(run, trainer, rows)
+
+
+def prepare_rows(arguments: StageArguments[SFTConfig], tokenizer: PreTrainedTokenizerBase) -> Rows:
+    """Return blocks of text, or of conversations as the chat template writes them."""
+    blocks, seed = arguments.blocks, arguments.training.seed
+    if blocks.doc_separator != CONVERSATION:
+        separator, size = blocks.doc_separator, blocks.block_size
+        return prepare_blocks(arguments.data, tokenizer, separator, size, seed)
+    renderer = ChatRenderer(tokenizer, family_of(tokenizer).turn_end)
+    return prepare_conversation_blocks(arguments.data, renderer, blocks.block_size, seed)
 
 
 if __name__ == "__main__":

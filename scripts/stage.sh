@@ -3,6 +3,12 @@
 #   PROFILE   configs/<profile>/: glm4-9b where a CUDA GPU is found, else tiny
 #   MODEL     the base model, instead of the one that the configuration names
 #   NPROC     processes on this machine (default 1); or start torchrun yourself with its variables
+#
+# A recipe sets RECIPE=name before and has no profile. It takes
+#   DATA      file or folder of the data, instead of ../shared/data or the sample data
+#   MODEL     the model to begin with, instead of the small one that the recipe makes
+#   OUT       where everything is written (default outputs/<recipe>)
+#   LIMIT     how many held-out items are measured
 bash setup.sh
 PATH="$PWD/.venv/bin:$PATH"
 
@@ -12,7 +18,11 @@ export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
 # Seconds that torchrun gives its processes to save after a signal, before it kills them.
 export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-300}
 
-if [ -n "${PROFILE:-}" ]; then
+if [ -n "${RECIPE:-}" ]; then
+    OUT=${OUT:-outputs/$RECIPE}
+    PROFILE=tiny # of the sample data's configurations; a recipe has its own
+    echo "recipe: $RECIPE, into $OUT"
+elif [ -n "${PROFILE:-}" ]; then
     echo "profile: $PROFILE (from PROFILE)"
 elif [ -n "${DEFAULT_PROFILE:-}" ]; then
     PROFILE=$DEFAULT_PROFILE

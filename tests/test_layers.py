@@ -79,6 +79,7 @@ def test_module_imports_lower_layers_and_its_own_alone(path: Path) -> None:
 def test_the_import_check_sees_every_way_to_import() -> None:
     assert layers_imported(REPO / "medtune/training/trainers.py") == {
         "arguments",
+        "common",
         "data",
         "models",
         "training",

@@ -7,6 +7,7 @@ SFTConfig and DPOConfig and are not declared here. `medtune.parsing` reads them 
 from medtune.arguments.chat import ChatArguments
 from medtune.arguments.conversion import GENERATIONS, ConversionArguments
 from medtune.arguments.data import (
+    CONVERSATION,
     DOC_SEPARATORS,
     DROP,
     MASK,
@@ -32,12 +33,15 @@ from medtune.arguments.model import (
     ModelArguments,
 )
 from medtune.arguments.sampling import SamplingArguments
+from medtune.arguments.scratch import BPE, WORDPIECE, NewModelArguments
 from medtune.arguments.stage import RunArguments, SpeedArguments, StageArguments, TrainingT
 
 __all__ = [
     "ALL_TASKS",
     "AUTO",
+    "BPE",
     "CHATGLM",
+    "CONVERSATION",
     "DEQUANTISED",
     "DOC_SEPARATORS",
     "DROP",
@@ -52,6 +56,7 @@ __all__ = [
     "PISSA",
     "PTUNING_V2",
     "REPORT",
+    "WORDPIECE",
     "AdapterArguments",
     "BlockArguments",
     "ChatArguments",
@@ -61,6 +66,7 @@ __all__ = [
     "FormatArguments",
     "MergeArguments",
     "ModelArguments",
+    "NewModelArguments",
     "RunArguments",
     "SamplingArguments",
     "ScreeningArguments",

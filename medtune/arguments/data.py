@@ -8,6 +8,7 @@ from medtune.common.errors import ConfigError
 
 OFF, REPORT, MASK, DROP = "off", "report", "mask", "drop"  # what becomes of what is found
 DOC_SEPARATORS = ["file", "blank_line", "line"]
+CONVERSATION = "conversation"
 
 
 @dataclass(kw_only=True)
@@ -162,8 +163,9 @@ class BlockArguments:
     doc_separator: str = field(
         default="blank_line",
         metadata={
-            "help": "What one document is: a whole file, a block between blank lines, or a line.",
-            "choices": DOC_SEPARATORS,
+            "help": "What one document is: a whole file, a block between blank lines, a line, or a "
+            "conversation of any known format, as the chat template writes it.",
+            "choices": [*DOC_SEPARATORS, CONVERSATION],
         },
     )
 

@@ -24,7 +24,7 @@ from medtune.data.limits import Limits, fit_conversation, fit_pair, limits_of
 from medtune.data.loading import data_files, load_conversations, load_preferences, load_texts
 from medtune.data.mixing import mix_rows
 from medtune.data.parts import Loaded, Reject
-from medtune.data.records import Conversation, PreferencePair, RecordT, TextRecord
+from medtune.data.records import Conversation, PreferencePair, RecordT
 from medtune.data.rendering import (
     ChatRenderer,
     PairIds,
@@ -59,12 +59,34 @@ def prepare_blocks(
     def build(folder: Path) -> None:
         data = load_texts(arguments, doc_separator, seed)
         matches = screen_rows(data, arguments)
-        write_blocks(data, tokenizer, block_size, folder)
+        batches = (([r.text for r in b.records], b) for b in batches_of(data.records()))
+        write_blocks(data, tokenize_batches(batches, tokenizer), block_size, folder)
         write_facts(folder, data, contamination=matches)
 
     options = {"stage": "blocks", "seed": seed}
     options |= {"doc_separator": doc_separator, "block_size": block_size}
     return prepare(arguments, tokenizer, options, build)
+
+
+def prepare_conversation_blocks(
+    arguments: DataArguments, renderer: ChatRenderer, block_size: int, seed: int
+) -> Rows:
+    """Return blocks whose documents are conversations, as the chat template writes them.
+
+    Every token is learnt, the questions' too; none is lost.
+    """
+
+    def build(folder: Path) -> None:
+        data = load_conversations(arguments, seed)
+        matches = screen_rows(data, arguments)
+        rendered = BatchRenderer(renderer).conversations(batches_of(data.records()))
+        documents = (([item.input_ids for item in items], batch) for batch, items in rendered)
+        write_blocks(data, documents, block_size, folder)
+        write_facts(folder, data, renderer.turn_ends, matches)
+
+    options = {"stage": "conversation blocks", "seed": seed, "block_size": block_size}
+    options["turn_end"] = renderer.turn_end
+    return prepare(arguments, renderer.tokenizer, options, build)
 
 
 def prepare_conversations(
@@ -120,21 +142,26 @@ def prepare(
 
 
 def write_blocks(
-    data: Loaded[TextRecord], tokenizer: PreTrainedTokenizerBase, block_size: int, folder: Path
+    data: Loaded[RecordT],
+    batches: Iterable[tuple[list[list[int]], Batch[RecordT]]],
+    block_size: int,
+    folder: Path,
 ) -> None:
-    """Write the documents of all parts as blocks."""
+    """Write the documents of all parts as blocks.
+
+    batches: the token ids of each document of a batch, and the batch.
+    """
     cutters = {part: BlockCutter(block_size) for part in data.parts.values()}
     sources: dict[int, list[int]] = {part: [] for part in cutters}  # of the block that is open
     with open_writers(data, folder) as writers:
-        batches = (([r.text for r in b.records], b) for b in batches_of(data.records()))
-        for documents, batch in tokenize_batches(batches, tokenizer):
+        for documents, batch in batches:
             for place, record, document in zip(batch.places, batch.records, documents, strict=True):
                 part = int(data.part_of[place])
                 cutter = cutters[part]
                 num_pieces = cutter.num_pieces
                 where = [data.file_of(place), record.source.line]
                 for row in cutter.add(document):
-                    writers[part].add({**row, SOURCE: [*sources[part], *where]})
+                    writers[part].add({**row, SOURCE: sources[part] + where})
                     sources[part] = []
                 if not cutter.is_empty:
                     sources[part] += where

@@ -41,6 +41,11 @@ class TextRecord:
         return self.text
 
     @property
+    def texts(self) -> tuple[str, ...]:
+        """All that is said in it."""
+        return (self.text,)
+
+    @property
     def num_characters(self) -> int:
         """How much text there is, for batches of a like size."""
         return len(self.text)
@@ -59,9 +64,14 @@ class Conversation:
         return next(m.content for m in self.messages if m.role == "user").strip()
 
     @property
+    def texts(self) -> tuple[str, ...]:
+        """All that is said in it, turn by turn."""
+        return tuple([message.content for message in self.messages])
+
+    @property
     def num_characters(self) -> int:
         """How much text there is, for batches of a like size."""
-        return sum(len(message.content) for message in self.messages)
+        return sum(map(len, self.texts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +89,14 @@ class PreferencePair:
         return self.prompt[-1].content.strip()
 
     @property
+    def texts(self) -> tuple[str, ...]:
+        """All that is said in it: the prompt's turns, then both answers."""
+        return (*[message.content for message in self.prompt], self.chosen, self.rejected)
+
+    @property
     def num_characters(self) -> int:
         """How much text there is, for batches of a like size."""
-        return sum(len(m.content) for m in self.prompt) + len(self.chosen) + len(self.rejected)
+        return sum(map(len, self.texts))
 
 
 Record = TextRecord | Conversation | PreferencePair

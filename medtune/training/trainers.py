@@ -18,6 +18,7 @@ from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 from trl.trainer import dpo_trainer
 
 from medtune.arguments import StageArguments
+from medtune.common.errors import ConfigError
 from medtune.data.grouping import fault_tolerance_data_collator
 from medtune.data.rows import Rows
 from medtune.models.adapters import TrainableModel
@@ -186,6 +187,8 @@ def build_language_model_trainer(
     tokenizer: PreTrainedTokenizerBase,
 ) -> LanguageModelTrainer:
     """Return the trainer for blocks or conversations."""
+    is_text = "seq_lengths" in rows.train.column_names
+    check_window("block_size" if is_text else "max_length", arguments, model)
     settle_recompute(arguments, model, rows.train)
     return LanguageModelTrainer(
         arguments,
@@ -201,6 +204,7 @@ def build_preference_trainer(
     tokenizer: PreTrainedTokenizerBase,
 ) -> PreferenceTrainer:
     """Return the trainer for pairs; TRL's own collator batches them."""
+    check_window("max_length", arguments, model)
     settle_recompute(arguments, model, rows.train)
     inputs = trainer_inputs(model, rows, tokenizer)
     if needs_copy(arguments, model):
@@ -216,6 +220,21 @@ def needs_copy(arguments: StageArguments[DPOConfig], model: TrainableModel) -> b
     is_whole = model.new_adapter is None and not is_peft_model(model.model)
     has_own = not arguments.training.precompute_ref_log_probs
     return bool(arguments.adapter.add_tokens) and is_whole and has_own
+
+
+def check_window(option: str, arguments: StageArguments[Any], model: TrainableModel) -> None:
+    """Raise ConfigError if rows may have more tokens than the model has positions."""
+    length = arguments.to_dict()[option]
+    positions = getattr(getattr(model.model, "config", None), "max_position_embeddings", None)
+    if positions is None or length is None:
+        return
+    prefix = arguments.adapter.pre_seq_len or 0
+    if length + prefix > positions:
+        behind = f" behind a prefix of {prefix:,}" if prefix else ""
+        raise ConfigError(
+            f"--{option}: expected at most {positions - prefix:,}, of the {positions:,} positions "
+            f"that {arguments.model.model_name_or_path} has{behind}, found {length:,}; lower it."
+        )
 
 
 def trainer_inputs(

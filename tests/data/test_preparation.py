@@ -20,13 +20,15 @@ from medtune.arguments import DataArguments
 from medtune.common import cache
 from medtune.common.errors import ConfigError, DataError
 from medtune.data import batching, preparation, row_cache
-from medtune.data.grouping import group_text_function, tokenize_function
+from medtune.data.batching import batches_of
+from medtune.data.grouping import group_text_function, tokenize_batches, tokenize_function
 from medtune.data.limits import Limits
 from medtune.data.loading import load_conversations, load_preferences, load_texts
 from medtune.data.parts import NOT_SAMPLED
 from medtune.data.preparation import (
     NO_ROOM,
     prepare_blocks,
+    prepare_conversation_blocks,
     prepare_conversations,
     prepare_pairs,
     write_blocks,
@@ -197,6 +199,27 @@ def test_blocks_are_those_of_all_documents_laid_end_to_end(
                 "supervised": num_tokens - sum(len(row["seq_lengths"]) for row in part),
             }
             assert rows.ledger["training_rows"][name] == len(part)
+
+
+def test_blocks_of_conversations_are_the_rendered_ones_laid_end_to_end(
+    tmp_path: Path, write_jsonl: WriteJsonl, renderer: ChatRenderer
+) -> None:
+    write_jsonl(tmp_path / "data" / "a.jsonl", conversation_rows(60))
+    arguments = options(tmp_path / "data")
+    data = load_conversations(arguments, SEED)
+    expected = [
+        group_text_function([renderer.conversation(record).input_ids for record in part], 32)
+        for part in (data.train, data.validation)
+    ]
+
+    for _ in ("built", "cached"):
+        rows = prepare_conversation_blocks(arguments, renderer, 32, SEED)
+        assert [rows.train.to_list(), rows.validation.to_list()] == expected
+        # The questions are learnt too: all but the first token of each piece.
+        tokens = rows.ledger["tokens"]["train"]
+        pieces = sum(len(row["seq_lengths"]) for row in expected[0])
+        assert tokens["supervised"] == tokens["read"] - pieces
+        assert set(rows.turn_ends) == renderer.turn_ends != set()
 
 
 # -- the cache
@@ -407,7 +430,9 @@ def test_memory_does_not_grow_with_the_rows(
         if stage == "conversations":
             write_conversations(load_conversations(options(path), SEED), renderer, Limits(), output)
         else:
-            write_blocks(load_texts(options(path), "line", SEED), renderer.tokenizer, 64, output)
+            data = load_texts(options(path), "line", SEED)
+            texts = (([r.text for r in b.records], b) for b in batches_of(data.records()))
+            write_blocks(data, tokenize_batches(texts, renderer.tokenizer), 64, output)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return peak

@@ -9,6 +9,8 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from torch.nn.functional import pad
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from transformers import (
     AutoTokenizer,
     Gemma2Config,
@@ -35,7 +37,7 @@ from medtune.arguments import (
 from medtune.data.preparation import Rows
 from medtune.models.adapters import TrainableModel
 from medtune.training.packed.forward import install_packed_forward, pack_batch, why_not_packed
-from medtune.training.packed.head import FrozenHead
+from medtune.training.packed.head import FrozenHead, TrainedHead, score_tokens
 from medtune.training.packed.prefix import install_prefix
 from medtune.training.packed.segments import Segment, Segments, attend_each
 from medtune.training.trainers import build_preference_trainer
@@ -377,24 +379,52 @@ def test_a_batch_without_a_label_is_a_zero_that_can_be_trained_on() -> None:
 
 
 @pytest.mark.parametrize("with_bias", [False, True])
-def test_frozen_head_equals_log_softmax(with_bias: bool) -> None:
+@pytest.mark.parametrize("head", [FrozenHead, TrainedHead])
+def test_heads_equal_log_softmax(
+    head: type[torch.autograd.Function], with_bias: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("medtune.training.packed.head.TRAINED_TILE_TOKENS", 64)  # three tiles
     torch.manual_seed(0)
-    states = torch.randn(150, 32, requires_grad=True)
-    weight, bias = torch.randn(700, 32), torch.randn(700) if with_bias else None
+    states, weight = torch.randn(150, 32), torch.randn(700, 32)
+    bias = torch.randn(700) if with_bias else None
+    leaves = [tensor for tensor in (states, weight, bias) if tensor is not None]
+    leaves = leaves if head is TrainedHead else [states]
+    for leaf in leaves:
+        leaf.requires_grad_()
     targets, upstream = torch.randint(700, (150,)), torch.randn(150)
-    logits = states.double() @ weight.double().T + (bias.double() if with_bias else 0)
+    logits = states.double() @ weight.double().T + (0 if bias is None else bias.double())
     table = logits.log_softmax(1)
     expected = table.gather(1, targets[:, None])[:, 0]
-    (expected_gradient,) = torch.autograd.grad((expected * upstream).sum(), states)
+    expected_gradients = torch.autograd.grad((expected * upstream).sum(), leaves, retain_graph=True)
 
-    log_probs, entropy, is_top1 = FrozenHead.apply(states, weight, bias, targets)
-    (gradient,) = torch.autograd.grad((log_probs * upstream).sum(), states)
+    log_probs, entropy, is_top1 = head.apply(states, weight, bias, targets)
+    gradients = torch.autograd.grad((log_probs * upstream).sum(), leaves)
 
     # float32 against float64: logits up to 30, gradients up to 10
     torch.testing.assert_close(log_probs.double(), expected, atol=2e-5, rtol=0)
-    torch.testing.assert_close(gradient, expected_gradient, atol=2e-5, rtol=0)
+    for gradient, expected_gradient in zip(gradients, expected_gradients, strict=True):
+        torch.testing.assert_close(gradient, expected_gradient, atol=4e-5, rtol=0)
     torch.testing.assert_close(entropy.double(), -(table.exp() * table).sum(1), atol=5e-5, rtol=0)
     assert torch.equal(is_top1, logits.argmax(1) == targets)
+
+
+def test_no_head_keeps_the_logits_of_a_batch() -> None:
+    head = torch.nn.Linear(8, 5000, bias=False)
+    states = torch.randn(3000, 8, requires_grad=True)
+    largest = 0
+
+    class Largest(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None):
+            nonlocal largest
+            made = func(*args, **(kwargs or {}))
+            sizes = [part.numel() for part in tree_leaves(made) if isinstance(part, torch.Tensor)]
+            largest = max(largest, *sizes, 0)
+            return made
+
+    with Largest():
+        score_tokens(states, head, torch.zeros(3000, dtype=torch.long)).log_probs.sum().backward()
+
+    assert largest < 3000 * 5000 / 10
 
 
 @pytest.mark.parametrize(

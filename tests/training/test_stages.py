@@ -265,3 +265,11 @@ def test_rows_in_the_validation_data_are_not_trained_on(run_stage: Stage, data: 
     rows = read(folder / "ledger.json")["rows"]
     assert rows["rejected"] == {"in_validation": 3}
     assert (rows["train"], rows["validation"]) == (21, 3)
+
+
+@pytest.mark.parametrize(("stage", "option"), [("pt", "block_size"), ("sft", "max_length")])
+def test_rows_longer_than_the_models_positions_are_refused(
+    run_stage: Stage, stage: str, option: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"--{option}: expected at most the 1,024 positions"):
+        run_stage(stage, "out", f"--{option}=1025")
