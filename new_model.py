@@ -7,7 +7,7 @@ GPT-2 with BERT's WordPiece, for conversations:
     python new_model.py --model_config recipes/gpt2_chatbot/config.json --tokenizer wordpiece \
         --texts data/finetune --vocab_size 13317 --output_dir outputs/new-chatbot
 
-A stage takes the folder as --model_name_or_path, with --use_peft False: all weights are trained.
+A stage takes the folder as its base, and trains all weights with the tuner `full`.
 """
 
 from collections.abc import Iterator

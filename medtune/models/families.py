@@ -169,6 +169,19 @@ GPT2 = Family(
         "{% else %}{{ message['content'] | trim }}\n{% endif %}{% endfor %}"
     ),
 )
+# The same with control tokens, which nobody can write in a question: models of new_model.py.
+GPT2_QUESTIONS = replace(
+    GPT2,
+    name="gpt2_questions",
+    control_tokens=("<|endoftext|>", "<question>", "<answer>"),
+    aliases=("gpt2",),
+    chat_template=(
+        "{% for message in messages %}{% if message['role'] == 'user' %}<question>"
+        "{{ message['content'] }}{% elif message['role'] == 'assistant' %}<answer>"
+        "{{ message['content'] }}<|endoftext|>{% else %}{{ message['content'] }}\n{% endif %}"
+        "{% endfor %}" + GENERATION_PROMPT + "<answer>{% endif %}"
+    ),
+)
 # Chinese GPT-2 with BERT's vocabulary: [CLS], then the turns in order, each closed by [SEP].
 GPT2_WORDPIECE = replace(
     GPT2,
@@ -181,7 +194,8 @@ GPT2_WORDPIECE = replace(
 )
 # The first whose control tokens a tokenizer has is its family: those that have more come first.
 FAMILIES = (
-    GLM, GLM4, CHATGLM3, CHATGLM2, QWEN3, QWEN2, LLAMA3, BAICHUAN, GPT2_WORDPIECE, GPT2, LLAMA2,
+    GLM, GLM4, CHATGLM3, CHATGLM2, QWEN3, QWEN2, LLAMA3, BAICHUAN, GPT2_WORDPIECE, GPT2_QUESTIONS,
+    GPT2, LLAMA2,
 )  # fmt: skip
 GENERIC = Family(name="generic")
 

@@ -1,7 +1,7 @@
 """Tokenizers for models that begin from nothing: byte pairs as GPT-2's, WordPiece as BERT's.
 
-Both come with the chat template of the model that they are for: one question and its answer between
-two tags, or turns that each end with [SEP], as GPT2-chitchat has them.
+Both come with the chat template of their family: a tag before each question and each answer, or
+turns that each end with [SEP], as GPT2-chitchat has them.
 """
 
 from collections import Counter
@@ -16,27 +16,15 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from medtune.common.errors import ConfigError, DataError
 from medtune.common.log import logger
+from medtune.models.families import GPT2_QUESTIONS, GPT2_WORDPIECE
 
-END_OF_TEXT = "<|endoftext|>"
-QUESTION, ANSWER = "<question>", "<answer>"
+END_OF_TEXT, *TAGS = GPT2_QUESTIONS.control_tokens
 PAD, UNKNOWN, FIRST, END_OF_TURN, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
 WORDPIECE_SPECIALS = (PAD, UNKNOWN, FIRST, END_OF_TURN, MASK)
 CONTINUES = "##"  # what a piece begins with that is not the first of its word
 MIN_WORD_COUNT = 2  # a word that was read once is a chance find
 NUM_BYTES = 256
 
-# A system message, which neither model knows, stands before what the user says first.
-QUESTION_ANSWER_TEMPLATE = (
-    "{% for message in messages %}"
-    "{% if message['role'] == 'system' %}{{ message['content'] }}"
-    "{% elif message['role'] == 'user' %}<question>{{ message['content'] }}"
-    "{% else %}<answer>{{ message['content'] }}{{ eos_token }}{% endif %}"
-    "{% endfor %}{% if add_generation_prompt %}<answer>{% endif %}"
-)
-TURNS_TEMPLATE = (
-    "[CLS]{% for message in messages %}{{ message['content'] }}"
-    "{% if message['role'] == 'system' %}\n{% else %}[SEP]{% endif %}{% endfor %}"
-)
 # BERT's decoder sets a blank between all words; beside what is not ASCII none was written.
 NO_BLANK = Regex(r"(?<=[^\x00-\x7f]) | (?=[^\x00-\x7f])|(?<=\d\.) (?=\d)")
 
@@ -47,7 +35,7 @@ def train_byte_pairs(texts: Iterable[str], num_tokens: int) -> PreTrainedTokeniz
     Any text has ids, and decodes to what it was. Raises ConfigError for fewer tokens than the bytes
     and the control tokens are.
     """
-    added = (END_OF_TEXT, QUESTION, ANSWER)
+    added = GPT2_QUESTIONS.control_tokens
     if num_tokens < NUM_BYTES + len(added):
         raise ConfigError(
             f"--vocab_size: expected at least {NUM_BYTES + len(added)} ({NUM_BYTES} bytes and "
@@ -66,8 +54,8 @@ def train_byte_pairs(texts: Iterable[str], num_tokens: int) -> PreTrainedTokeniz
         bos_token=END_OF_TEXT,
         eos_token=END_OF_TEXT,
         pad_token=END_OF_TEXT,
-        extra_special_tokens=[QUESTION, ANSWER],
-        chat_template=QUESTION_ANSWER_TEMPLATE,
+        extra_special_tokens=TAGS,
+        chat_template=GPT2_QUESTIONS.chat_template,
         clean_up_tokenization_spaces=False,
     )
 
@@ -84,8 +72,8 @@ def add_question_answer(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
         )
     if tokenizer.eos_token is None:
         raise ConfigError(f"--base_model {name}: expected a tokenizer with an end-of-text token.")
-    tokenizer.add_special_tokens({"extra_special_tokens": [QUESTION, ANSWER]})
-    tokenizer.chat_template = QUESTION_ANSWER_TEMPLATE
+    tokenizer.add_special_tokens({"extra_special_tokens": TAGS})
+    tokenizer.chat_template = GPT2_QUESTIONS.chat_template
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
 
@@ -118,7 +106,7 @@ def wordpiece_tokenizer(vocabulary: list[str]) -> PreTrainedTokenizerFast:
         cls_token=FIRST,
         sep_token=END_OF_TURN,
         mask_token=MASK,
-        chat_template=TURNS_TEMPLATE,
+        chat_template=GPT2_WORDPIECE.chat_template,
         clean_up_tokenization_spaces=False,
     )
 

@@ -229,6 +229,13 @@ CASES = {
          "问：\n还痛\n答：\n¦就去医院。", "¦<|endoftext|>"],
         ["<|endoftext|>"],
     ),
+    "gpt2 with tags": Case(
+        "gpt2_questions",
+        byte_level("<|endoftext|>", "<question>", "<answer>", eos_token="<|endoftext|>"),
+        ["你是医生\n", "<question>", "头痛怎么办？", "<answer>", "¦多休息。", "¦<|endoftext|>",
+         "<question>", "还痛", "<answer>", "¦就去医院。", "¦<|endoftext|>"],
+        ["<|endoftext|>"],
+    ),
     "gpt2 with word pieces": Case(
         "gpt2_wordpiece", word_pieces("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"),
         ["[CLS]", "头痛怎么办？", "[SEP]", "¦多休息。", "¦[SEP]", "还痛", "[SEP]", "¦就去医院。",

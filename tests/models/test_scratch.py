@@ -181,7 +181,7 @@ def test_turns_end_with_sep_and_chinese_is_written_without_blanks(tmp_path: Path
     written, learnt = supervised(folder, system, QUESTION, ANSWER, *again)
 
     assert written == (
-        "[CLS]发药发热？[SEP]多喝水。[SEP]头痛头晕？[SEP]查ct，38.5℃，take 5 mg。[SEP]"
+        "[CLS]发药[SEP]发热？[SEP]多喝水。[SEP]头痛头晕？[SEP]查ct，38.5℃，take 5 mg。[SEP]"
     )
     assert learnt == "多喝水。[SEP]查ct，38.5℃，take 5 mg。[SEP]"
 
