@@ -49,6 +49,7 @@ PAGES = [
     *(REPO / f"{name}.md" for name in ("README", "README_zh", "CONTRIBUTING", "CHANGELOG")),
     REPO / "data/README.md",
     *sorted((REPO / "docs").glob("*.md")),
+    *sorted((REPO / "recipes").glob("*/README.md")),
 ]
 FORMATS = REPO / "docs/data_formats.md"
 MAX_README_LINES = 200
@@ -196,7 +197,7 @@ def accepted_flags(script: str) -> frozenset[str]:
         old = {name for name, new in RENAMED.items() if new in names}
         return frozenset(names | old | OBSOLETE.keys() | IMPOSSIBLE.keys())
     source = read(REPO / script)
-    launched = re.search(r"^launch (\w+\.py)", source, re.MULTILINE)
+    launched = re.search(r"^(?:launch|start) (\w+\.py)", source, re.MULTILINE)
     if launched and '"$@"' in source:
         return accepted_flags(launched[1])
     return frozenset(FLAG.findall(source)) if script.endswith(".py") else frozenset()
@@ -279,6 +280,7 @@ def test_commands_in_the_head_of_a_run_script_start(script: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_environment_variables_are_read_somewhere(page: Path) -> None:
     sources = [REPO / "setup.sh", REPO / "scripts/stage.sh", *(REPO / "medtune").rglob("*.py")]
+    sources += (REPO / "recipes").glob("*/run.sh")
     known = "\n".join(map(read, sources))
     code = inline_code(page) + blocks_of(page, "bash")
     set_in_code = [name for text in code for name in re.findall(r"\b([A-Z][A-Z_]+)=", text)]
