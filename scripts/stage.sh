@@ -72,3 +72,14 @@ attend() {
     [ "$code" -eq 0 ] || [ "$signalled" -eq 0 ] || code=$signalled
     return "$code"
 }
+
+# What an adapter makes of its model: both measured, compared item by item, and answers side by side.
+compare() { # model adapter folder [options of evaluation.py …]
+    local model=$1 adapter=$2 folder=$3
+    shift 3
+    start evaluation.py --model_name_or_path "$model" --output_dir "$folder/before" "$@"
+    start evaluation.py --model_name_or_path "$model" --output_dir "$folder/after" \
+        --adapter "$adapter" --baseline "$folder/before" "$@"
+    attend python report.py --evaluations "$folder/before" "$folder/after" \
+        --output_file "$folder/report.html"
+}
