@@ -420,6 +420,7 @@ def test_tuner_follows_from_what_is_given(words: list[str], tuner: str) -> None:
         ("--tuner freeze --use_peft no", "--use_peft False and --tuner freeze clash"),
         ("--tuner full --modules_to_save x", "--modules_to_save and --tuner full clash"),
         ("--tuner full --peft_path a", "--peft_path and --tuner full clash"),
+        ("--use_dora yes --quantization_bit 8", "--quantization_bit 8 and --use_dora clash"),
         ("--tuner freeze --peft_path a", "--peft_path and --tuner freeze clash"),
         ("--use_dora yes --peft_path a", "--use_dora and --peft_path clash"),
         ("--use_dora yes --init_lora_weights pissa", "--use_dora and --init_lora_weights pissa"),

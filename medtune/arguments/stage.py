@@ -123,6 +123,11 @@ class StageArguments(Generic[TrainingT]):
                 f"--quantization_bit {bits} and --tuner {tuner} clash: {bits}-bit weights are "
                 "frozen. Leave one of them out, or train an adapter (--tuner lora, ptuning_v2)."
             )
+        if bits == 8 and self.adapter.use_dora:
+            raise ConfigError(
+                "--quantization_bit 8 and --use_dora clash: bitsandbytes loses the scales of 8-bit "
+                "weights while DoRA measures them. Give --quantization_bit 4, or leave one out."
+            )
         if bits and self.adapter.is_pissa:
             raise ConfigError(
                 f"--quantization_bit {bits} and {init} clash: the adapter takes a part of the "

@@ -14,6 +14,7 @@ from medtune.chat.talk import Talk
 from medtune.chat.terminal import Terminal
 from medtune.models.adapters import load_adapter
 from medtune.models.loading import load_model, load_tokenizer
+from medtune.models.quantised_bases import warn_of_other_bits
 from medtune.models.token_growth import check_sizes
 
 DISCLAIMER = Path(__file__).with_name("disclaimer.txt")
@@ -49,6 +50,7 @@ def load_session(model_arguments: ModelArguments, arguments: ChatArguments) -> C
     tokenizer = load_tokenizer(model_arguments, arguments.adapter)
     model: PreTrainedModel = load_model(model_arguments)
     if arguments.adapter:
+        warn_of_other_bits(model_arguments, arguments.adapter)
         model = load_adapter(model, arguments.adapter)
     check_sizes(model, tokenizer, model_arguments.model_name_or_path)
     if torch.cuda.is_available() and model.device.type != "cuda":

@@ -15,6 +15,7 @@ from medtune.evaluation.tasks.base import TaskOptions
 from medtune.models.adapters import count_parameters, load_adapter
 from medtune.models.families import family_of, stop_token_ids
 from medtune.models.loading import load_model, resolve_model
+from medtune.models.quantised_bases import warn_of_other_bits
 from medtune.models.token_growth import check_sizes
 
 CPU_TOKENS, GPU_TOKENS = 1024, 8192  # of a batch: more of them are slower on a CPU (measured)
@@ -41,6 +42,7 @@ def load_language_model(
         return load_backend(model_arguments, arguments), about
     model: Any = load_model(model_arguments)
     if arguments.adapter:
+        warn_of_other_bits(model_arguments, arguments.adapter)
         model = load_adapter(model, arguments.adapter)
     check_sizes(model, tokenizer, model_arguments.model_name_or_path)
     model = model.eval()

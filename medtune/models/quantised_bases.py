@@ -79,6 +79,19 @@ def options_of(folder: str) -> dict[str, Any]:
     return ((read_lineage(folder) or {}).get("inputs") or {}).get("options") or {}
 
 
+def warn_of_other_bits(arguments: ModelArguments, adapter: str) -> None:
+    """Say in one line that a base is not as precise as it was when the adapter was trained."""
+    trained, now = options_of(adapter).get("quantization_bit"), arguments.quantization_bit
+    if trained != now and (trained or now):
+        logger.warning(
+            "%s was trained on a base in %s, and the base is now in %s: its answers are others "
+            "(--quantization_bit)",
+            adapter,
+            f"{trained} bits" if trained else "16 or 32 bits",
+            f"{now} bits" if now else "16 or 32 bits",
+        )
+
+
 def probe_as_trained(base: str, adapter: str, bits: int, probe_ids: torch.Tensor) -> AsTrained:
     """Load the base as it was in training, with the adapter, and note what it answers."""
     dtype = options_of(adapter).get("dtype", "auto")
