@@ -199,7 +199,7 @@ def accepted_flags(script: str) -> frozenset[str]:
         old = {name for name, new in RENAMED.items() if new in names}
         return frozenset(names | old | OBSOLETE.keys() | IMPOSSIBLE.keys())
     source = read(REPO / script)
-    launched = re.search(r"^(?:launch|start) (\w+\.py)", source, re.MULTILINE)
+    launched = re.search(r"^(?:launch|start|stage) (\w+\.py)", source, re.MULTILINE)
     if launched and '"$@"' in source:
         return accepted_flags(launched[1])
     return frozenset(FLAG.findall(source)) if script.endswith(".py") else frozenset()
