@@ -25,6 +25,7 @@ from medtune.models.adapters import TrainableModel
 from medtune.models.loading import resolve_model
 from medtune.training.checkpoints.saving import CommittedSaves
 from medtune.training.memory.recompute import settle_recompute
+from medtune.training.memory.workload import longest_row
 from medtune.training.packed.install import make_fast
 from medtune.training.ready_rows import Batch, ReadyRows, take_num_tokens
 from medtune.training.reference import add_reference
@@ -188,7 +189,7 @@ def build_language_model_trainer(
 ) -> LanguageModelTrainer:
     """Return the trainer for blocks or conversations."""
     is_text = "seq_lengths" in rows.train.column_names
-    check_window("block_size" if is_text else "max_length", arguments, model)
+    check_window("block_size" if is_text else "max_length", arguments, model, rows.train)
     settle_recompute(arguments, model, rows.train)
     return LanguageModelTrainer(
         arguments,
@@ -204,7 +205,7 @@ def build_preference_trainer(
     tokenizer: PreTrainedTokenizerBase,
 ) -> PreferenceTrainer:
     """Return the trainer for pairs; TRL's own collator batches them."""
-    check_window("max_length", arguments, model)
+    check_window("max_length", arguments, model, rows.train)
     settle_recompute(arguments, model, rows.train)
     inputs = trainer_inputs(model, rows, tokenizer)
     if needs_copy(arguments, model):
@@ -222,18 +223,28 @@ def needs_copy(arguments: StageArguments[DPOConfig], model: TrainableModel) -> b
     return bool(arguments.adapter.add_tokens) and is_whole and has_own
 
 
-def check_window(option: str, arguments: StageArguments[Any], model: TrainableModel) -> None:
-    """Raise ConfigError if rows may have more tokens than the model has positions."""
+def check_window(
+    option: str, arguments: StageArguments[Any], model: TrainableModel, rows: Dataset
+) -> None:
+    """Raise ConfigError if rows may have more tokens than the model has positions.
+
+    option: what limits them.   Behind a prefix it is the rows themselves that must have room.
+    """
     length = arguments.to_dict()[option]
     positions = getattr(getattr(model.model, "config", None), "max_position_embeddings", None)
     if positions is None or length is None:
         return
-    prefix = arguments.adapter.pre_seq_len or 0
-    if length + prefix > positions:
-        behind = f" behind a prefix of {prefix:,}" if prefix else ""
+    name, prefix = arguments.model.model_name_or_path, arguments.adapter.pre_seq_len or 0
+    if length > positions:
         raise ConfigError(
-            f"--{option}: expected at most {positions - prefix:,}, of the {positions:,} positions "
-            f"that {arguments.model.model_name_or_path} has{behind}, found {length:,}; lower it."
+            f"--{option}: expected at most the {positions:,} positions of {name}, found "
+            f"{length:,}; lower it."
+        )
+    if prefix and (longest := longest_row(rows)) + prefix > positions:
+        raise ConfigError(
+            f"--{option}: expected rows of at most {positions - prefix:,} tokens, because {name} "
+            f"has {positions:,} positions and the prefix takes {prefix:,}, found one of "
+            f"{longest:,}; give --{option} {positions - prefix}."
         )
 
 

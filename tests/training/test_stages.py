@@ -271,7 +271,10 @@ def test_rows_in_the_validation_data_are_not_trained_on(run_stage: Stage, data: 
 def test_rows_longer_than_the_models_positions_are_refused(
     run_stage: Stage, stage: str, option: str
 ) -> None:
-    with pytest.raises(
-        ConfigError, match=f"--{option}: expected at most 1,024, of the 1,024 positions"
-    ):
+    with pytest.raises(ConfigError, match=f"--{option}: expected at most the 1,024 positions"):
         run_stage(stage, "out", f"--{option}=1025")
+
+
+def test_rows_that_a_prefix_leaves_no_room_for_are_refused(run_stage: Stage) -> None:
+    with pytest.raises(ConfigError, match="the prefix takes 1,020, found one of .*--max_length 4"):
+        run_stage("sft", "out", "--pre_seq_len=1020")
