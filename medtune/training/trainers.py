@@ -226,26 +226,20 @@ def needs_copy(arguments: StageArguments[DPOConfig], model: TrainableModel) -> b
 def check_window(
     option: str, arguments: StageArguments[Any], model: TrainableModel, rows: Dataset
 ) -> None:
-    """Raise ConfigError if rows may have more tokens than the model has positions.
+    """Raise ConfigError if a row, with the prefix before it, has more tokens than positions.
 
-    option: what limits them.   Behind a prefix it is the rows themselves that must have room.
+    option: what limits the rows.
     """
-    length = arguments.to_dict()[option]
     positions = getattr(getattr(model.model, "config", None), "max_position_embeddings", None)
-    if positions is None or length is None:
+    prefix = arguments.adapter.pre_seq_len or 0
+    if positions is None or (longest := longest_row(rows)) + prefix <= positions:
         return
-    name, prefix = arguments.model.model_name_or_path, arguments.adapter.pre_seq_len or 0
-    if length > positions:
-        raise ConfigError(
-            f"--{option}: expected at most the {positions:,} positions of {name}, found "
-            f"{length:,}; lower it."
-        )
-    if prefix and (longest := longest_row(rows)) + prefix > positions:
-        raise ConfigError(
-            f"--{option}: expected rows of at most {positions - prefix:,} tokens, because {name} "
-            f"has {positions:,} positions and the prefix takes {prefix:,}, found one of "
-            f"{longest:,}; give --{option} {positions - prefix}."
-        )
+    behind = f" behind a prefix of {prefix:,}" if prefix else ""
+    raise ConfigError(
+        f"--{option}: expected rows of at most {positions - prefix:,} tokens, of the {positions:,} "
+        f"positions that {arguments.model.model_name_or_path} has{behind}, found one of "
+        f"{longest:,}; give --{option} {positions - prefix}."
+    )
 
 
 def trainer_inputs(

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from medtune.common.errors import CheckpointError, ConfigError, DataError
+from medtune.common.files import write_lines
 from medtune.training.progress import read_metrics
 from tests.training.conftest import Stage
 
@@ -269,12 +270,17 @@ def test_rows_in_the_validation_data_are_not_trained_on(run_stage: Stage, data: 
 
 @pytest.mark.parametrize(("stage", "option"), [("pt", "block_size"), ("sft", "max_length")])
 def test_rows_longer_than_the_models_positions_are_refused(
-    run_stage: Stage, stage: str, option: str
+    run_stage: Stage, data: Path, stage: str, option: str
 ) -> None:
-    with pytest.raises(ConfigError, match=f"--{option}: expected at most the 1,024 positions"):
-        run_stage(stage, "out", f"--{option}=1025")
+    said = "发热应当休息。" * 1000
+    (data / "pt" / "long.txt").write_text(said, encoding="utf-8")
+    turns = [{"from": "human", "value": "怎么办？"}, {"from": "gpt", "value": said}]
+    write_lines(data / "sft" / "long.jsonl", [{"conversations": turns}])
+
+    with pytest.raises(ConfigError, match=f"--{option}: expected rows of at most 1,024 tokens"):
+        run_stage(stage, "out", f"--{option}=1025", "--validation_split_percentage=1")
 
 
 def test_rows_that_a_prefix_leaves_no_room_for_are_refused(run_stage: Stage) -> None:
-    with pytest.raises(ConfigError, match="the prefix takes 1,020, found one of .*--max_length 4"):
+    with pytest.raises(ConfigError, match="at most 4 tokens.* behind a prefix of 1,020"):
         run_stage("sft", "out", "--pre_seq_len=1020")
