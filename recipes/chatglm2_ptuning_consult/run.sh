@@ -9,11 +9,10 @@
 # Options of supervised_finetuning.py may follow. What is complete is not run again.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-DEFAULT_PROFILE=tiny
+RECIPE=chatglm2_ptuning_consult
 source scripts/stage.sh
 
-here=recipes/chatglm2_ptuning_consult
-out=${OUT:-outputs/chatglm2_ptuning_consult}
+here=recipes/$RECIPE out=$OUT
 config=$here/tiny.yaml
 [ -z "${MODEL:-}" ] || config=$here/chatglm2_6b.yaml
 data=${DATA:-../shared/data/med2023_like/dialmed_as_med2023.jsonl}

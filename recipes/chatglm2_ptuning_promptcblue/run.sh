@@ -10,11 +10,10 @@
 # Options of supervised_finetuning.py may follow. What is complete is not run again.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-DEFAULT_PROFILE=tiny
+RECIPE=chatglm2_ptuning_promptcblue
 source scripts/stage.sh
 
-here=recipes/chatglm2_ptuning_promptcblue
-out=${OUT:-outputs/chatglm2_ptuning_promptcblue}
+here=recipes/$RECIPE out=$OUT
 config=$here/tiny.yaml
 [ -z "${MODEL:-}" ] || config=$here/chatglm2_6b.yaml
 public=../shared/data/promptcblue
