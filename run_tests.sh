@@ -9,5 +9,4 @@ ruff format --check .
 ruff check .
 mypy
 python data/build_data.py --check
-# Two tests at a time, each file's in order and on one core: most of them wait for one.
-OMP_NUM_THREADS=1 python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder "$@"
+python -m pytest "$@"

@@ -30,7 +30,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def run_all(folder: Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "MEDTUNE_CACHE": str(REPO / ".cache"), "PROFILE": "tiny"}
-    for name in ("MODEL", "NPROC"):
+    for name in ("MODEL", "NPROC", "OMP_NUM_THREADS"):
         environment.pop(name, None)
     return subprocess.run(
         ["bash", "run_all.sh"], cwd=folder, env=environment, capture_output=True, text=True,
