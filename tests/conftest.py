@@ -22,6 +22,14 @@ REPO = Path(__file__).parents[1]
 WriteJsonl = Callable[[Path, Iterable[Any]], Path]
 
 
+LONGEST = ("tests/stages/test_chain.py", "tests/recipes/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take minutes, so that none of them is left alone at the end."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))  # else the order stays
+
+
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerFast:
     """The built-in model's tokenizer. Tests that change it work on a copy."""

@@ -1,7 +1,11 @@
-"""The recipe of GLM-4 with the book's folder names, shrunken; then the book's own commands."""
+"""The recipe of GLM-4: which commands it gives, with the book's names, and that each is understood.
+
+What the commands do is tested where they are at home; `bash run_all.sh` runs the same ones whole
+(tests/stages/test_chain.py, with the book's merge command).
+"""
 
 import os
-import shutil
+import shlex
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,68 +14,104 @@ import pytest
 import yaml
 from trl import DPOConfig, SFTConfig
 
-from medtune.common.files import read_json
-from medtune.common.lineage import is_complete
-from medtune.parsing import parse_arguments
+from medtune.arguments import EvaluationArguments, MergeArguments, ModelArguments
+from medtune.parsing import parse_arguments, parse_into
+from medtune.report.options import ReportArguments
 from tests.conftest import REPO
-from tests.stages.test_chain import LEFT_OUT
 
-FEW_STEPS = (
-    "--max_steps=2", "--per_device_train_batch_size=2", "--max_train_samples=40",
-    "--max_eval_samples=8", "--report_to=none", "--sample_max_new_tokens=2",
-)  # fmt: skip
 FOLDER = REPO / "recipes/glm4_medical"
+# Writes down how it was called, and does nothing.
+RECORDER = '#!/usr/bin/env bash\nprintf "%q " "$@" >>commands.txt\necho >>commands.txt\n'
+STAGES = {
+    "pt": ("pretraining.py", SFTConfig),
+    "sft": ("supervised_finetuning.py", SFTConfig),
+    "dpo": ("dpo_training.py", DPOConfig),
+}
+Commands = list[list[str]]
+
+
+def run_recipe(folder: Path, *flags: str, **variables: str) -> Commands:
+    """What the recipe gives to python, in a folder that has its scripts and no data beside it."""
+    for name in ("recipes", "scripts", "configs"):
+        (folder / name).symlink_to(REPO / name)
+    (folder / "setup.sh").write_text("")
+    (folder / ".venv/bin").mkdir(parents=True)
+    (folder / ".venv/bin/python").write_text(RECORDER)
+    (folder / ".venv/bin/python").chmod(0o755)
+    names = ("MODEL", "DATA", "EVAL", "NPROC", "OUT", "LIMIT")
+    environment = {name: value for name, value in os.environ.items() if name not in names}
+    script = folder / "recipe.sh"  # as the recipe, which goes to the folder above its own
+    text = (FOLDER / "run.sh").read_text(encoding="utf-8")
+    script.write_text(text.replace('cd "$(dirname "${BASH_SOURCE[0]}")/../.."', f"cd {folder}"))
+    subprocess.run(
+        ["bash", str(script), *flags], env={**environment, **variables}, check=True,
+        capture_output=True, timeout=60, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    return [shlex.split(line) for line in (folder / "commands.txt").read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A copy of the project with no data beside it, after the recipe with OUT=."""
-    root = tmp_path_factory.mktemp("recipe") / "medtune"
-    folder = Path(shutil.copytree(REPO, root, ignore=LEFT_OUT))
-    (folder / ".venv").symlink_to(REPO / ".venv")
-    environment = {
-        **os.environ, "OUT": ".", "LIMIT": "2", "OMP_NUM_THREADS": "1",
-        "MEDTUNE_CACHE": os.environ.get("MEDTUNE_CACHE", str(REPO / ".cache")),
-    }  # fmt: skip
-    for name in ("MODEL", "DATA", "EVAL", "NPROC"):
-        environment.pop(name, None)
-    answer = subprocess.run(
-        ["bash", "recipes/glm4_medical/run.sh", *FEW_STEPS], cwd=folder, env=environment,
-        capture_output=True, text=True, timeout=900, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
-    assert answer.returncode == 0, answer.stderr[-3000:]
-    yield folder
+def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
+    """Those of the recipe with OUT=. , as the book's names want it."""
+    yield run_recipe(tmp_path_factory.mktemp("recipe"), "--max_steps=2", OUT=".")
 
 
-def test_each_stage_has_the_books_names_and_is_measured(checkout: Path) -> None:
-    for stage in ("pt", "sft", "dpo"):
-        assert is_complete(checkout / f"glm4-{stage}-v1")
-        assert is_complete(checkout / f"glm4-{stage}-merged")
-    for stage in ("base", "pt", "sft", "dpo"):
-        tasks = read_json(checkout / f"glm4-{stage}-evaluation/results.json")["tasks"]
-        assert set(tasks) == {"cmb_exam_text", "cmb_clin"}
-    assert (checkout / "glm4-report.html").stat().st_size > 10_000
+def value(command: list[str], flag: str) -> str:
+    return command[command.index(flag) + 1]
 
 
-def test_the_books_merge_command_works_as_it_is_written(checkout: Path) -> None:
-    base = read_json(checkout / "glm4-pt-v1/lineage.json")["inputs"]["base"]["path"]
-    shutil.rmtree(checkout / "glm4-pt-merged")
+def test_each_stage_starts_from_the_merge_of_the_one_before(commands: Commands) -> None:
+    scripts = ["evaluation.py"]
+    for script, _ in STAGES.values():
+        scripts += [script, "merge_peft_adapter.py", "evaluation.py"]
+    assert [command[0] for command in commands] == [*scripts, "report.py"]
 
-    command = (
-        f".venv/bin/python merge_peft_adapter.py --model_type chatglm --base_model {base} "
-        "--lora_model glm4-pt-v1 --output_dir glm4-pt-merged/"
-    )
-    subprocess.run(command.split(), cwd=checkout, check=True, capture_output=True)
+    base = "tiny-glm"
+    for number, name in enumerate(STAGES):
+        stage, merge, measured = commands[3 * number + 1 : 3 * number + 4]
+        assert value(stage, "--model_name_or_path") == value(merge, "--base_model") == base
+        assert value(stage, "--output_dir") == value(merge, "--lora_model") == f"./glm4-{name}-v1"
+        assert value(stage, "--config") == f"recipes/glm4_medical/{name}.yaml"
+        assert stage[-1] == "--max_steps=2"
+        base = f"./glm4-{name}-merged"
+        assert value(merge, "--output_dir") == f"{base}/"
+        assert value(merge, "--model_type") == "chatglm"
+        assert value(measured, "--model_name_or_path") == base
+        before = ("base", *STAGES)[number]
+        assert value(measured, "--baseline") == f"./glm4-{before}-evaluation"
 
-    assert is_complete(checkout / "glm4-pt-merged")
+
+def test_every_command_is_understood(
+    commands: Commands, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(REPO)
+    kinds = {
+        "evaluation.py": [ModelArguments, EvaluationArguments],
+        "merge_peft_adapter.py": [MergeArguments],
+        "report.py": [ReportArguments],
+    }
+    trainers = dict(STAGES.values())
+    for script, *words in commands:
+        if script in kinds:
+            parse_into(words, kinds[script], {})
+        else:
+            parse_arguments(words, trainers[script], with_blocks=script == "pretraining.py")
 
 
-@pytest.mark.parametrize(
-    ("name", "kind"), [("pt", SFTConfig), ("sft", SFTConfig), ("dpo", DPOConfig)]
-)
-def test_every_option_of_the_configurations_is_known(name: str, kind: type) -> None:
+def test_model_takes_the_configurations_of_the_full_size(tmp_path: Path) -> None:
+    found = run_recipe(tmp_path, MODEL="/models/glm-4-9b-chat-hf", DATA="/data", OUT="out")
+
+    stage = next(command for command in found if command[0] == "pretraining.py")
+    assert value(stage, "--config") == "configs/glm4-9b/pt.yaml"
+    assert value(stage, "--model_name_or_path") == "/models/glm-4-9b-chat-hf"
+    assert value(stage, "--train_file_dir") == "/data/pretrain"
+    assert value(found[0], "--data_dir") == "/data"
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_every_option_of_the_configurations_is_known(name: str) -> None:
     path = FOLDER / f"{name}.yaml"
-    arguments = parse_arguments(["--config", str(path)], kind, with_blocks=name == "pt")
+    arguments = parse_arguments(["--config", str(path)], STAGES[name][1], with_blocks=name == "pt")
 
     assert arguments.training.output_dir == f"outputs/glm4_medical/glm4-{name}-v1"
     assert set(yaml.safe_load(path.read_text(encoding="utf-8"))) <= set(arguments.to_dict())

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from medtune.common.lineage import is_complete
 from medtune.evaluation.results.comparison import compare
 from tests.conftest import REPO
 
@@ -137,6 +138,18 @@ def test_second_run_reuses_what_is_complete_and_ends_with_the_report(checkout: P
     assert all(f"outputs/tiny-{stage}-merged" in page for stage in ("pt", "sft", "dpo"))
     assert answer.stderr.count("is complete: nothing to do") == len(folders) == 10
     assert [path.stat().st_mtime_ns for path in folders] == before
+
+
+def test_the_books_merge_command_works_as_it_is_written(checkout: Path) -> None:
+    (checkout / "glm4-pt-v1").symlink_to(checkout / "outputs/tiny-pt-v1")
+    base = json.loads((checkout / "glm4-pt-v1/lineage.json").read_text())["inputs"]["base"]["path"]
+    command = (
+        f".venv/bin/python merge_peft_adapter.py --model_type chatglm --base_model {base} "
+        "--lora_model glm4-pt-v1 --output_dir glm4-pt-merged/"
+    )
+    subprocess.run(command.split(), cwd=checkout, check=True, capture_output=True)
+
+    assert is_complete(checkout / "glm4-pt-merged")
 
 
 @pytest.mark.parametrize("stage", ("pt", "sft", "dpo"))
