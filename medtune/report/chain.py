@@ -63,7 +63,9 @@ def find_chain(arguments: ReportArguments) -> Chain:
             f"--outputs {arguments.outputs} --profile {name}: expected {name}-pt-v1 or another "
             "folder of run_all.sh, found none. Run it first, or name other folders."
         )
-    missing += find_missing(evaluations, runs)
+    if not arguments.evaluations:  # who names them wants no other
+        missing += find_missing(evaluations, runs)
+    missing += find_unfinished(evaluations, runs)
     steps, overall = compare_steps(evaluations)
     return Chain(name, evaluations, steps, overall, runs, missing)
 
@@ -107,12 +109,11 @@ def find_missing(evaluations: list[Evaluation], runs: list[Run]) -> list[Text]:
             for stage in STAGES
             if stage not in measured
         ]
-    missing += [
-        say("missing.end", path=str(run.record.output))
-        for run in runs
-        if not run.record.is_finished
-    ]
-    missing += [
-        say("missing.end", path=str(one.folder)) for one in evaluations if not one.is_finished
-    ]
     return missing
+
+
+def find_unfinished(evaluations: list[Evaluation], runs: list[Run]) -> list[Text]:
+    """Return which runs and evaluations were begun and not ended."""
+    folders = [run.record.output for run in runs if not run.record.is_finished]
+    folders += [one.folder for one in evaluations if not one.is_finished]
+    return [say("missing.end", path=str(folder)) for folder in folders]

@@ -232,7 +232,10 @@ def check_window(
     """
     positions = getattr(getattr(model.model, "config", None), "max_position_embeddings", None)
     prefix = arguments.adapter.pre_seq_len or 0
-    if positions is None or (longest := longest_row(rows)) + prefix <= positions:
+    limit = getattr(arguments.training, option, None) or getattr(arguments.data, option, None)
+    if positions is None or (limit and limit + prefix <= positions):
+        return
+    if (longest := longest_row(rows)) + prefix <= positions:
         return
     behind = f" behind a prefix of {prefix:,}" if prefix else ""
     raise ConfigError(

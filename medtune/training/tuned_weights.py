@@ -19,7 +19,7 @@ from medtune.common.log import is_main_process, logger
 from medtune.models.quantisation import is_quantised
 from medtune.models.tuners import plain_lora_of
 from medtune.models.weight_files import ADAPTER_WEIGHTS, load_tensors
-from medtune.training.packed.forward import why_not_packed
+from medtune.training.packed.install import has_prompt, why_padded
 
 TUNER_STATE = "tuner_state.safetensors"  # of a checkpoint
 Tensors = dict[str, torch.Tensor]
@@ -163,18 +163,9 @@ def check_prefix_is_read(trainer: Any) -> None:
 
     Recomputed layers drop the cache, and with it the documents of a block see each other.
     """
-    model, training = trainer.model, trainer.args
-    if not (isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning):
+    if not has_prompt(trainer.model) or not (why := why_padded(trainer)):
         return
-    if trainer.speed.packed_forward == "off":
-        why = "--packed_forward off"
-    elif getattr(trainer, "use_weighting", False):
-        why = "--use_weighting"
-    else:
-        why = why_not_packed(model.get_base_model()) or ""
-    if not why:
-        return
-    if training.gradient_checkpointing:
+    if trainer.args.gradient_checkpointing:
         raise ConfigError(
             f"--tuner ptuning_v2 and --gradient_checkpointing clash here ({why}): recomputed "
             "layers do without the prefix. Give --gradient_checkpointing False."

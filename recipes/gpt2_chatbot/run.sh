@@ -36,9 +36,7 @@ start supervised_finetuning.py --config "$here/sft.yaml" --model_name_or_path "$
     --output_dir "$OUT/model" "$@"
 
 # 4. Talk: each turn sees those before it, and the log is saved in chat_logs/.
-if [ -f chat.py ]; then
-    python chat.py --model_name_or_path "$OUT/model" --no_log True <"$here/questions.txt"
-fi
+python chat.py --model_name_or_path "$OUT/model" --no_log True <"$here/questions.txt"
 echo "talk to it yourself: python chat.py --model_name_or_path $OUT/model"
 
 # 5. Held-out questions, before and after, item by item.

@@ -47,9 +47,7 @@ measure base
 measure model "$OUT/base-evaluation"
 
 # 5. Ask.
-if [ -f chat.py ]; then
-    python chat.py --model_name_or_path "$OUT/model" --no_log True <"$here/questions.txt"
-fi
+python chat.py --model_name_or_path "$OUT/model" --no_log True <"$here/questions.txt"
 echo "ask it yourself: python chat.py --model_name_or_path $OUT/model"
 
 # 6. Perplexity of the held-out documents: over tokens, and by the formula of the seed.

@@ -27,9 +27,8 @@ def make_fast(trainer: Trainer, share_prefix: bool) -> None:
     models = [trainer.model]
     if reference is not None:  # of a run on all weights; DeepSpeed has wrapped it
         models.append(trainer.accelerator.unwrap_model(reference))
-    bases = [model.get_base_model() if is_peft_model(model) else model for model in models]
-    reason = why_padded(trainer) or why_not_packed(bases[0])
-    if reason:
+    bases = [base_of(model) for model in models]
+    if reason := why_padded(trainer):
         logger.warning("padded forward (--packed_forward auto cannot be exact here): %s", reason)
         return
     for base in bases:
@@ -41,18 +40,25 @@ def make_fast(trainer: Trainer, share_prefix: bool) -> None:
         keep_freed_memory()
 
 
+def base_of(model: Any) -> Any:
+    """Return the model under an adapter, or the model itself."""
+    return model.get_base_model() if is_peft_model(model) else model
+
+
 def has_prompt(model: Any) -> bool:
     """Whether PEFT puts virtual tokens or keys before every row."""
     return is_peft_model(model) and model.active_peft_config.is_prompt_learning
 
 
-def why_padded(trainer: Trainer) -> str | None:
-    """Return what in a trainer's own options needs TRL's forward; None if nothing does."""
+def why_padded(trainer: Any) -> str | None:
+    """Return what in a trainer's options or its model needs TRL's forward; None if nothing does."""
+    if trainer.speed.packed_forward == "off":
+        return "--packed_forward off"
     if has_prompt(trainer.model) and not has_prefix(trainer.model):
         return "virtual tokens stand before each row"
     if getattr(trainer, "use_weighting", False):
         return "--use_weighting needs the whole distribution of each token"
-    return None
+    return why_not_packed(base_of(trainer.model))
 
 
 def keep_freed_memory() -> None:
