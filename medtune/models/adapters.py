@@ -28,7 +28,7 @@ from medtune.models.token_growth import (
     grow_to_adapter,
     train_new_rows,
 )
-from medtune.models.tuners import PEFT_TYPES, freeze_all_but, new_adapter_config
+from medtune.models.tuners import PEFT_TYPES, check_targets, freeze_all_but, new_adapter_config
 from medtune.models.weight_files import ADAPTER_WEIGHTS, check_adapter_folder, load_tensors
 
 # What a prefix's configuration says of its model.
@@ -58,6 +58,7 @@ def load_trainable_model(
         check_kind(arguments)
         return TrainableModel(load_adapter(model, arguments.peft_path, is_trainable=True), None)
     new_adapter = new_adapter_config(arguments)
+    check_targets(model, new_adapter)
     if new_adapter is None:
         freeze_all_but(model, arguments)
     elif arguments.is_pissa and is_deepspeed_zero3_enabled():

@@ -6,6 +6,7 @@ import torch
 from peft import LoraConfig, PeftConfig, PeftType, PrefixTuningConfig
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from medtune.arguments import FREEZE, LORA, PTUNING_V2, AdapterArguments
 from medtune.common.errors import ConfigError
@@ -37,6 +38,21 @@ def lora_config(arguments: AdapterArguments) -> LoraConfig:
         use_rslora=arguments.use_rslora,
         init_lora_weights=init,
     )
+
+
+def check_targets(model: PreTrainedModel, config: PeftConfig | None) -> None:
+    """Raise ConfigError for --target_modules that name no layer that LoRA can stand on."""
+    if not isinstance(config, LoraConfig) or config.target_modules == ALL_LINEAR:
+        return
+    kinds = (nn.Linear, nn.Embedding, Conv1D)
+    layers = [name for name, module in model.named_modules() if isinstance(module, kinds)]
+    for target in sorted(config.target_modules or ()):
+        if not any(name == target or name.endswith(f".{target}") for name in layers):
+            known = sorted({name.rpartition(".")[2] for name in layers})
+            raise ConfigError(
+                f"--target_modules: expected names of the model's layers ({', '.join(known)}), "
+                f"found {target!r}. Leave the option out for all linear ones."
+            )
 
 
 def prefix_config(arguments: AdapterArguments) -> PrefixTuningConfig:

@@ -24,7 +24,13 @@ from medtune.models.adapters import count_parameters, load_adapter
 from medtune.models.generation import generate_batch
 from medtune.models.loading import load_model
 from medtune.models.merging import merge_adapters
-from medtune.models.tuners import freeze_all_but, plain_lora_of, prefix_config
+from medtune.models.tuners import (
+    check_targets,
+    freeze_all_but,
+    lora_config,
+    plain_lora_of,
+    prefix_config,
+)
 from tests.training.conftest import own_base
 
 __all__ = ["own_base"]  # a fixture
@@ -52,6 +58,21 @@ def change(folder: Path, name: str, how: Callable[[torch.Tensor], torch.Tensor])
 def with_nan(tensor: torch.Tensor) -> torch.Tensor:
     tensor.view(-1)[3] = float("nan")
     return tensor
+
+
+# -- what LoRA stands on
+
+
+def test_targets_that_no_layer_has_are_refused_with_those_that_there_are(
+    small_model_folder: Path,
+) -> None:
+    model = load_model(ModelArguments(str(small_model_folder)))
+
+    for targets in (["all"], ["q_proj", "layers.1.mlp.down_proj"]):
+        check_targets(model, lora_config(AdapterArguments(target_modules=targets)))
+    for targets in (["q_proj", "query_key_value"], ["input_layernorm"], ["proj"]):
+        with pytest.raises(ConfigError, match=r"--target_modules: .* gate_up_proj, .* found"):
+            check_targets(model, lora_config(AdapterArguments(target_modules=targets)))
 
 
 # -- quantised
