@@ -524,6 +524,9 @@ def test_both_languages_have_every_text_that_is_used(page: ChatPage) -> None:
     sources = "".join(path.read_text("utf-8") for path in PAGE.iterdir())
     used = set(re.findall(r'(?:say\(|data-(?:text|label|placeholder)=)"([\w.]+)"', sources))
 
+    used |= {f"ended.{end}" for end in ("length", "context", "repetition", "time", "cancel")}
+    used |= set(re.findall(r'"((?:error|hint)\.\w+)"', sources))
+
     assert keys[0] == keys[1]
     assert used - set(keys[0]) == set()
 

@@ -5,7 +5,7 @@ import { iconButton, label, languageOf, make, say } from "./dom.js";
 import { renderText } from "./rendering.js";
 import { hintFor, isJudgeable, isSaved, savingHint } from "./votes.js";
 
-const CUT = ["length", "context", "repetition", "cancel"];
+const CUT = ["length", "context", "repetition", "time", "cancel"];
 
 /** What is to be said of an answer beside its text. */
 function notesOf(answer, { kept, versions }) {
