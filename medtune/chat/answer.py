@@ -17,13 +17,15 @@ class Answer:
     """An answer as it comes: iterate over `pieces`, or `listen`; the rest is filled meanwhile.
 
     prompt_ids: what the model was asked.   num_left_out: turns at the beginning that the context
-    had no room for.   ids: of the answer, with the one that ended it.   text: what they say.
-    ended_by: STOP, LENGTH, CONTEXT, REPETITION, CANCEL or ERROR; empty while the answer comes.
+    had no room for.   advice: fixed words for an emergency in the question, to be shown before the
+    text and no part of it; "" for none.   ids: of the answer, with the one that ended it.   text:
+    what they say.   ended_by: one of the above; empty while the answer comes.
     error: what `pieces` raises in the end.
     """
 
     prompt_ids: list[int]
     num_left_out: int
+    advice: str = ""
     pieces: Iterator[str] = field(init=False, repr=False)
     ids: list[int] = field(default_factory=list)
     text: str = ""

@@ -22,7 +22,7 @@ Asked = tuple[int, list[Message], Answer | MedtuneError]
 def answer_file(talk: Talk, path: Path, output: TextIO, options: SamplingArguments) -> None:
     """Answer each line of a file. Nothing but JSON lines goes to `output`.
 
-    A row has `messages` with the answer, `ended_by` and `line`; one that was refused has `error`.
+    A row has `line`, `messages` with the answer, `advice` and `ended_by`; or `line` and `error`.
     Raises DataError if there is no such file, and at the end if lines were refused.
     """
     num_refused = num_answered = 0
@@ -36,7 +36,7 @@ def answer_file(talk: Talk, path: Path, output: TextIO, options: SamplingArgumen
                 raise answer
             text = "".join(answer.pieces)
             row |= as_row([*messages, Message("assistant", text)])
-            row["ended_by"] = answer.ended_by
+            row |= {"advice": answer.advice, "ended_by": answer.ended_by}
         except MedtuneError as error:
             logger.warning("%s:%d: %s", path, number, error)
             row["error"] = str(error)

@@ -23,17 +23,13 @@ from medtune.chat.kept_text import KeptText
 from medtune.chat.repetition import is_loop
 from medtune.chat.text_stream import TextStream
 from medtune.chat.variants import Variant
-from medtune.common.errors import MedtuneError, MemoryExhausted
+from medtune.common.errors import MedtuneError, MemoryExhausted, QueueFull
 from medtune.common.log import logger
 
 PORTION_TOKENS = 512  # of prompts in a step
 MAX_RUNNING = 8  # answers that come at one time
 MAX_KEPT = 16  # texts whose next turn may come
 LOOKED_AT_EVERY = 16  # tokens: how often an answer is searched for a loop
-
-
-class QueueFull(MedtuneError):
-    """No place for a question: as many wait as may."""
 
 
 @dataclass(eq=False)
@@ -190,18 +186,26 @@ class Engine:
             job = self._waiting.popleft()
             ids = job.answer.prompt_ids
             job.text = self._take_text(job.variant, ids)
-            shared = job.text.num_shared(ids)
-            del job.text.ids[shared:]
-            job.unread = ids[shared:]
+            job.unread = ids[len(job.text.ids) :]
             self._running.append(job)
 
     def _take_text(self, variant: Variant, ids: Sequence[int]) -> KeptText:
-        """Return the kept text that begins most like `ids`, no longer kept; or a new one."""
-        found = [n for n, (whose, _) in enumerate(self._kept) if whose is variant]
-        best = max(found, key=lambda n: self._kept[n][1].num_shared(ids), default=None)
-        if best is None or not self._kept[best][1].num_shared(ids):
+        """Return what is kept of the text that begins most like `ids`; or a new one.
+
+        A conversation that goes on takes its own text. Another one that begins alike, as with the
+        same system message, gets a copy of the beginning.
+        """
+        found = [one for one in self._kept if one[0] is variant]
+        best = max(found, key=lambda one: one[1].num_shared(ids), default=None)
+        num_shared = best[1].num_shared(ids) if best else 0
+        if best is None or not num_shared:
             return variant.new_text()
-        return self._kept.pop(best)[1]
+        text = best[1]
+        if 2 * num_shared < len(text.ids):
+            return text.beginning(num_shared)
+        self._kept.remove(best)
+        del text.ids[num_shared:]
+        return text
 
     def _next_jobs(self) -> list[Job]:
         """Return the running jobs of the variant whose turn it is."""

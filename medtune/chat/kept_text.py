@@ -35,7 +35,7 @@ class KeptText:
         self.ids: list[int] = []
         self.num_virtual = virtual[0][0].size(2) if virtual else 0
         # Copies, with room to grow; what is shared stays as it is.
-        self.layers: list[KeysAndValues] = [grown(pair, 0, self.num_virtual) for pair in virtual]
+        self.layers = [grown(pair, self.num_virtual, self.num_virtual) for pair in virtual]
 
     @property
     def num_keys(self) -> int:
@@ -55,6 +55,13 @@ class KeptText:
         longest = min(len(self.ids), len(ids) - 1)
         return next((n for n in range(longest) if self.ids[n] != ids[n]), longest)
 
+    def beginning(self, num_tokens: int) -> "KeptText":
+        """Return a copy of the first tokens, with what stands before them."""
+        copy = KeptText()
+        copy.ids, copy.num_virtual = self.ids[:num_tokens], self.num_virtual
+        copy.layers = [grown(pair, copy.num_keys, copy.num_keys) for pair in self.layers]
+        return copy
+
     def extend(self, layer: int, keys: torch.Tensor, values: torch.Tensor) -> KeysAndValues:
         """Keep a layer's keys and values (1, heads, new, head size); return them with all before.
 
@@ -72,8 +79,7 @@ class KeptText:
 
 
 def grown(pair: KeysAndValues, length: int, capacity: int) -> KeysAndValues:
-    """Return copies of the first `length` keys and values (all of them: 0) in longer tensors."""
-    length = length or pair[0].size(2)
+    """Return copies of the first `length` keys and values in longer tensors."""
     capacity += -capacity % GROWTH_TOKENS
     copies = []
     for tensor in pair:

@@ -1,5 +1,6 @@
 """The models that are talked to, by name: a base, its adapters, and others beside it."""
 
+import warnings
 from pathlib import Path
 from typing import TypeVar
 
@@ -87,7 +88,10 @@ def add_adapters(model: PreTrainedModel, folders: list[str]) -> dict[str, Varian
             names[folder] = f"adapter_{len(names)}"
             add_adapter(lora, folder, names[folder])
             continue
-        loaded = load_adapter(model, folder)
+        with warnings.catch_warnings():
+            # LoRA in the layers and prefixes beside them are what is wanted here.
+            warnings.filterwarnings("ignore", "You are trying to modify a model with PEFT")
+            loaded = load_adapter(model, folder)
         if is_prefix(loaded):
             prefixes[folder] = loaded
         else:

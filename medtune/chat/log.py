@@ -70,6 +70,7 @@ class ChatLog:
                 "top_k": options.top_k,
                 "repetition_penalty": options.repetition_penalty,
             },
+            "advice": answer.advice,
             "num_left_out": answer.num_left_out,
             "num_prompt_tokens": len(answer.prompt_ids),
             "num_new_tokens": len(answer.ids),

@@ -1,9 +1,14 @@
-"""From options to a chat: at a terminal with a person, in a pipe, with a file of questions."""
+"""From options to a chat: at a terminal, in a pipe, with a file of questions, over HTTP."""
 
 import sys
 from pathlib import Path
 
-from medtune.arguments import ChatArguments, ModelArguments, SamplingArguments
+from medtune.arguments import (
+    ChatArguments,
+    ModelArguments,
+    SamplingArguments,
+    ServingArguments,
+)
 from medtune.chat.batch import answer_file
 from medtune.chat.engine import Engine
 from medtune.chat.loading import load_sessions
@@ -11,17 +16,28 @@ from medtune.chat.log import ChatLog
 from medtune.chat.piping import answer_lines
 from medtune.chat.talk import Talk
 from medtune.chat.terminal import Terminal
+from medtune.chat.web.serving import is_asked_for, serve
+from medtune.safety.red_flags import advice_for
 
 DISCLAIMER = Path(__file__).with_name("disclaimer.txt")
 
 
 def run_chat(
-    model_arguments: ModelArguments, arguments: ChatArguments, options: SamplingArguments
+    model_arguments: ModelArguments,
+    arguments: ChatArguments,
+    options: SamplingArguments,
+    serving: ServingArguments,
 ) -> None:
-    """Talk until there is no more input.
+    """Talk until there is no more input, or serve until Ctrl-C.
 
     Raises CheckpointError, ConfigError and DataError for what cannot be loaded or written.
     """
+    if is_asked_for(serving):
+        engine = Engine(serving.max_queue)
+        sessions = load_sessions(model_arguments, arguments, engine)
+        engine.start()
+        serve(sessions, serving, arguments, options, advice_for)
+        return
     log = None
     if not arguments.no_log:
         about = {

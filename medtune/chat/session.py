@@ -14,11 +14,12 @@ from medtune.arguments import SamplingArguments
 from medtune.chat.answer import Answer
 from medtune.chat.engine import Engine, Job
 from medtune.chat.variants import Variant, variant_of
-from medtune.common.errors import ConfigError, DataError
+from medtune.common.errors import ConfigError, DataError, QuestionTooLong
 from medtune.data.records import Message
 from medtune.data.rendering import ChatRenderer
 from medtune.models.families import family_of, stop_token_ids
 from medtune.models.generation import stop_ids_of
+from medtune.safety.red_flags import advice_for
 
 
 class ChatSession:
@@ -53,7 +54,8 @@ class ChatSession:
         Raises DataError: the last question alone is too long, or is no text.   QueueFull.
         """
         check_messages(messages)
-        answer = Answer(*self._fit(messages, options.max_new_tokens))
+        ids, num_left_out = self._fit(messages, options.max_new_tokens)
+        answer = Answer(ids, num_left_out, advice_for(messages[-1].content))
         room = self.context_length - len(answer.prompt_ids)
         self.engine.submit(Job(answer, self.variant, options, self.tokenizer, self.stop_ids, room))
         return answer
@@ -80,7 +82,7 @@ class ChatSession:
         found = bisect_left(range(last), True, key=lambda n: len(prompt(n)) <= room)
         ids = prompt(found)
         if len(ids) >= self.context_length:
-            raise DataError(
+            raise QuestionTooLong(
                 f"the question is too long: expected less than {self.context_length:,} tokens with "
                 f"the system message, found {len(ids):,}; make it shorter."
             )

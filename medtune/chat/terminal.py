@@ -113,6 +113,8 @@ class Terminal:
                     f"{turns(answer.num_left_out)} at the beginning left out: the model has room "
                     f"for {self.talk.session.context_length:,} tokens."
                 )
+            if answer.advice:
+                self._say(answer.advice, style="bold red")
             with cancelled_by_interrupt(answers):
                 for name, one in zip(names, answers, strict=True):
                     if len(names) > 1:

@@ -39,6 +39,7 @@ from tests.chat.conftest import LEARNT, load, scripted
 from tests.conftest import REPO
 
 GREEDY = SamplingArguments(max_new_tokens=40)
+WITHOUT_LOOPS = SamplingArguments(max_new_tokens=800, repetition_penalty=1.5)
 ABOUT = {"model": "tiny", "adapter": None}
 
 
@@ -260,7 +261,7 @@ def test_interrupt_before_the_first_word_takes_the_question_back(
     tokenizer: PreTrainedTokenizerFast, capfd: pytest.CaptureFixture[str]
 ) -> None:
     talker = terminal(scripted(tokenizer, "一", "二三四五"))
-    model: Any = talker.talk.session.model.model
+    model: Any = talker.talk.session.variant.base.model
     handler = signal.getsignal(signal.SIGINT)
     assert talker.take("1")
     model.before_each = lambda: signal.raise_signal(signal.SIGINT)
@@ -499,9 +500,10 @@ def test_every_command_at_a_terminal(
     tmp_path: Path,
 ) -> None:
     question = [Message("user", "头痛")]
-    pieces = ChatSession(model, tokenizer).ask(question, GREEDY).pieces
+    pieces = ChatSession(model, tokenizer).ask(question, WITHOUT_LOOPS).pieces
     begin = visible(next(pieces) + next(pieces))
-    words = command(small_model_folder, "--max_new_tokens", "800", "--max_length", "1000")
+    flags = ("--max_new_tokens", "800", "--max_length", "1000", "--repetition_penalty", "1.5")
+    words = command(small_model_folder, *flags)
     with at_terminal(words, tmp_path) as (keyboard, wait_for):
 
         def enter(line: str, prompt: str) -> str:

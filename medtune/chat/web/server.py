@@ -148,6 +148,7 @@ class Api:
         if self.preferences is None:
             raise Refusal(404, "preferences are not kept here (--no_log True).")
         row = read_pair(await read_object(request), self.advice_for)
+        row["system"] = row["system"] or self.system or ""  # as it was asked
         await anyio.to_thread.run_sync(self.preferences.add, row)
         return json_response({"kept": True}, HTTPStatus.CREATED)
 
