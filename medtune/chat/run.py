@@ -3,6 +3,8 @@
 import sys
 from pathlib import Path
 
+import torch
+
 from medtune.arguments import (
     ChatArguments,
     ModelArguments,
@@ -35,6 +37,8 @@ def run_chat(
     if is_asked_for(serving):
         engine = Engine(serving.max_queue)
         sessions = load_sessions(model_arguments, arguments, engine)
+        # A core stays free for the connections: threads that wait for it wait for each other.
+        torch.set_num_threads(max(1, torch.get_num_threads() - 1))
         engine.start()
         serve(sessions, serving, arguments, options, advice_for)
         return

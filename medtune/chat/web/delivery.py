@@ -27,6 +27,8 @@ class Delivery:
         loop = asyncio.get_running_loop()
 
         def wake() -> None:
+            if self._changed.is_set():  # it is awake already; each call costs both threads time
+                return
             with suppress(RuntimeError):  # the loop ended before the model did
                 loop.call_soon_threadsafe(self._changed.set)
 
