@@ -55,16 +55,18 @@ async def measure(url: str, server: psutil.Process, num_requests: int) -> dict[s
     async with httpx.AsyncClient(base_url=url, timeout=300, limits=limits, trust_env=False) as web:
         await ask(web, 0)
         alone = [await ask(web, number) for number in range(20)]
-        one = await throughput(web, 1, 8)
-        eight = await throughput(web, 8, 32)
+        rounds = [(await throughput(web, 1, 8), await throughput(web, 8, 64)) for _ in range(7)]
         crowd = await asyncio.gather(*(ask(web, number) for number in range(50)))
         left = [await leave(web) for _ in range(3)]
         memory = await many(web, server, num_requests)
     return {
         "first_token_ms_median": round(1000 * statistics.median(a["first"] for a in alone), 1),
         "first_token_ms_max": round(1000 * max(a["first"] for a in alone), 1),
-        "tokens_per_second": {"one_client": round(one), "eight_clients": round(eight)},
-        "eight_clients_to_one": round(eight / one, 2),
+        "tokens_per_second": {
+            name: [round(rates[place]) for rates in rounds]
+            for place, name in enumerate(("one_client", "eight_clients"))
+        },
+        "eight_clients_to_one_median": round(statistics.median(b / a for a, b in rounds), 2),
         "fifty_at_once": dict(Counter(str(answer["status"]) for answer in crowd)),
         "seconds_until_a_client_that_left_is_replaced": max(left),
         **memory,
@@ -72,10 +74,10 @@ async def measure(url: str, server: psutil.Process, num_requests: int) -> dict[s
 
 
 def body_of(number: int, num_tokens: int = NUM_TOKENS) -> dict[str, Any]:
-    """Return a request for a drawn answer."""
+    """Return a request, drawn as by default."""
     question = f"{QUESTIONS[number % len(QUESTIONS)]}（{number}）"
     return {
-        "messages": [{"role": "user", "content": question}], "stream": True, "temperature": 1.0,
+        "messages": [{"role": "user", "content": question}], "stream": True,
         "seed": number, "max_tokens": num_tokens, "stream_options": {"include_usage": True},
     }  # fmt: skip
 

@@ -39,6 +39,7 @@ def run_chat(
         sessions = load_sessions(model_arguments, arguments, engine)
         # A core stays free for the connections: threads that wait for it wait for each other.
         torch.set_num_threads(max(1, torch.get_num_threads() - 1))
+        sys.setswitchinterval(0.0005)  # seconds; the default 5 ms hold each step up
         engine.start()
         serve(sessions, serving, arguments, options, advice_for)
         return
