@@ -26,6 +26,7 @@ from medtune.arguments import (
     NewModelArguments,
     RunArguments,
     SamplingArguments,
+    ServingArguments,
     SpeedArguments,
 )
 from medtune.arguments.older_names import IMPOSSIBLE, OBSOLETE, RENAMED
@@ -85,7 +86,7 @@ GROUPS: dict[str, list[type]] = {
     "new_model.py": [NewModelArguments],
     "evaluation.py": [ModelArguments, EvaluationArguments],
     "report.py": [ReportArguments],
-    "chat.py": [ModelArguments, ChatArguments, SamplingArguments],
+    "chat.py": [ModelArguments, ChatArguments, SamplingArguments, ServingArguments],
     "medtune/evaluation/summary.py": [SummaryArguments],
     "medtune/training/memory/__main__.py": [MemoryArguments, *STAGE, SFTConfig],
 }

@@ -1,8 +1,8 @@
 """Who may import whom, how long files may be, and that the three stages line up without pasting.
 
-Reference: the layers: common < arguments < parsing < data, models < training, evaluation, chat,
-lineage < report < scripts; siblings do not import each other. All is read from the source, nothing
-is run.
+Reference: the layers: common < arguments < parsing < data, models, safety < training, evaluation,
+chat, lineage < report < scripts; siblings do not import each other. All is read from the source,
+nothing is run.
 """
 
 import ast
@@ -19,7 +19,7 @@ LAYERS = (
     ("common",),
     ("arguments",),
     ("parsing",),
-    ("data", "models"),
+    ("data", "models", "safety"),
     ("training", "evaluation", "chat", "lineage"),
     ("report",),  # shows what evaluations measured beside the lineage of their models
 )

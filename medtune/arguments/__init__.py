@@ -34,6 +34,7 @@ from medtune.arguments.model import (
 )
 from medtune.arguments.sampling import SamplingArguments
 from medtune.arguments.scratch import BPE, WORDPIECE, NewModelArguments
+from medtune.arguments.serving import ServingArguments, is_loopback
 from medtune.arguments.stage import RunArguments, SpeedArguments, StageArguments, TrainingT
 
 __all__ = [
@@ -70,9 +71,11 @@ __all__ = [
     "RunArguments",
     "SamplingArguments",
     "ScreeningArguments",
+    "ServingArguments",
     "SpeedArguments",
     "StageArguments",
     "TrainingT",
     "hub_names",
+    "is_loopback",
     "mix_percentages",
 ]

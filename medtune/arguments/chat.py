@@ -16,10 +16,24 @@ class ChatArguments:
             "aliases": ["--lora_model"],
         },
     )
+    compare: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "Adapters of the same base, or models, to ask beside it; the base is always "
+            "there."
+        },
+    )
     system: str | None = field(default=None, metadata={"help": "System message; default: none."})
     max_length: int | None = field(
         default=None,
         metadata={"help": "Longest conversation in the model, in tokens; default: the model's."},
+    )
+    batch: str | None = field(
+        default=None,
+        metadata={
+            "help": "File to answer: a question a line, or JSON lines with messages or question; "
+            "standard output gets a JSON line for each."
+        },
     )
     no_log: bool = field(
         default=False, metadata={"help": "Keep no file of what was asked and answered."}

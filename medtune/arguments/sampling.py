@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from medtune.common.errors import ConfigError
 
 LARGEST_SEED = 2**63 - 1
+SMALLEST_TEMPERATURE = 0.01  # logits divided by a much smaller one overflow
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,12 @@ class SamplingArguments:
         """Refuse what cannot be meant; NaN fails every comparison."""
         limits = (
             ("max_new_tokens", self.max_new_tokens, self.max_new_tokens >= 1, "1 or more"),
-            ("temperature", self.temperature, 0 <= self.temperature < math.inf, "0 or more"),
+            (
+                "temperature",
+                self.temperature,
+                self.temperature == 0 or SMALLEST_TEMPERATURE <= self.temperature < math.inf,
+                f"0, or {SMALLEST_TEMPERATURE} and more",
+            ),
             ("top_p", self.top_p, 0 < self.top_p <= 1, "above 0, at most 1"),
             ("top_k", self.top_k, self.top_k >= 0, "0 or more"),
             (

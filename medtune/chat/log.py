@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from medtune.arguments import SamplingArguments
-from medtune.chat.session import Answer
+from medtune.chat.answer import Answer
 from medtune.common.errors import ConfigError
 from medtune.common.log import logger
 from medtune.data.records import Message
@@ -50,13 +50,18 @@ class ChatLog:
         self,
         messages: Sequence[Message],
         answer: Answer,
-        options: SamplingArguments,
+        asked: tuple[str, SamplingArguments],
         seconds: float,
     ) -> None:
-        """Add a turn. A disk that takes no more is said, and the chat goes on without a log."""
+        """Add a turn. A disk that takes no more is said, and the chat goes on without a log.
+
+        asked: the name of the model that answered, and how.
+        """
+        name, options = asked
         row = {
             "time": datetime.now().astimezone().isoformat(timespec="seconds"),
             **self.about,
+            "answered_by": name,
             "seed": options.seed,
             "options": {
                 "max_new_tokens": options.max_new_tokens,
@@ -65,6 +70,7 @@ class ChatLog:
                 "top_k": options.top_k,
                 "repetition_penalty": options.repetition_penalty,
             },
+            "advice": answer.advice,
             "num_left_out": answer.num_left_out,
             "num_prompt_tokens": len(answer.prompt_ids),
             "num_new_tokens": len(answer.ids),

@@ -24,7 +24,10 @@ def answer_lines(
             if not question:
                 num_empty += 1
                 continue
-            for piece in talk.ask([], question, options).pieces:
+            answer = talk.ask([], question, options)
+            if answer.advice:
+                output.write(f"{answer.advice}\n\n")
+            for piece in answer.pieces:
                 output.write(visible(piece))
                 output.flush()
             output.write("\n")

@@ -1,58 +1,67 @@
-"""From options to a chat: at a terminal with a person, in a pipe with one line after the other."""
+"""From options to a chat: at a terminal, in a pipe, with a file of questions, over HTTP."""
 
 import sys
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedModel
 
-from medtune.arguments import ChatArguments, ModelArguments, SamplingArguments
+from medtune.arguments import (
+    ChatArguments,
+    ModelArguments,
+    SamplingArguments,
+    ServingArguments,
+)
+from medtune.chat.batch import answer_file
+from medtune.chat.engine import Engine
+from medtune.chat.loading import load_sessions
 from medtune.chat.log import ChatLog
 from medtune.chat.piping import answer_lines
-from medtune.chat.session import ChatSession
 from medtune.chat.talk import Talk
 from medtune.chat.terminal import Terminal
-from medtune.models.adapters import load_adapter
-from medtune.models.loading import load_model, load_tokenizer
-from medtune.models.quantised_bases import warn_of_other_bits
-from medtune.models.token_growth import check_sizes
+from medtune.chat.web.serving import is_asked_for, serve
+from medtune.safety.red_flags import advice_for
 
 DISCLAIMER = Path(__file__).with_name("disclaimer.txt")
 
 
 def run_chat(
-    model_arguments: ModelArguments, arguments: ChatArguments, options: SamplingArguments
+    model_arguments: ModelArguments,
+    arguments: ChatArguments,
+    options: SamplingArguments,
+    serving: ServingArguments,
 ) -> None:
-    """Talk until there is no more input.
+    """Talk until there is no more input, or serve until Ctrl-C.
 
     Raises CheckpointError, ConfigError and DataError for what cannot be loaded or written.
     """
+    if is_asked_for(serving):
+        engine = Engine(serving.max_queue)
+        sessions = load_sessions(model_arguments, arguments, engine)
+        # A core stays free for the connections: threads that wait for it wait for each other.
+        torch.set_num_threads(max(1, torch.get_num_threads() - 1))
+        sys.setswitchinterval(0.0005)  # seconds; the default 5 ms hold each step up
+        engine.start()
+        serve(sessions, serving, arguments, options, advice_for)
+        return
     log = None
     if not arguments.no_log:
-        about = {"model": model_arguments.model_name_or_path, "adapter": arguments.adapter}
+        about = {
+            "model": model_arguments.model_name_or_path,
+            "adapter": arguments.adapter,
+            "compare": arguments.compare,
+        }
         log = ChatLog(arguments.log_dir, about)
-    talk = Talk(load_session(model_arguments, arguments), arguments.system, log)
+    sessions = load_sessions(model_arguments, arguments, Engine())
+    talk = Talk(sessions, arguments.system, log)
     sys.stderr.write(DISCLAIMER.read_text(encoding="utf-8"))
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    if sys.stdin.isatty():
+    if arguments.batch:
+        answer_file(talk, Path(arguments.batch), sys.stdout, options)
+    elif sys.stdin.isatty():
         # What is no text is refused with a sentence when it is asked.
         sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
-        Terminal(talk, options).run()
+        terminal = Terminal(talk, options)
+        terminal.compared = list(sessions)[1 : 1 + len(arguments.compare)]
+        terminal.run()
     else:
         answer_lines(talk, sys.stdin.buffer, sys.stdout, options)
-
-
-def load_session(model_arguments: ModelArguments, arguments: ChatArguments) -> ChatSession:
-    """Return a session with the model and its adapter, on the GPU where there is one.
-
-    Raises CheckpointError, ConfigError and DataError.
-    """
-    tokenizer = load_tokenizer(model_arguments, arguments.adapter)
-    model: PreTrainedModel = load_model(model_arguments)
-    if arguments.adapter:
-        warn_of_other_bits(model_arguments, arguments.adapter)
-        model = load_adapter(model, arguments.adapter)
-    check_sizes(model, tokenizer, model_arguments.model_name_or_path)
-    if torch.cuda.is_available() and model.device.type != "cuda":
-        model = model.to("cuda")  # a quantised model is there already, and refuses to be moved
-    return ChatSession(model, tokenizer, arguments.max_length)

@@ -1,11 +1,12 @@
 """A question to a session with what belongs to every terminal: system message, log, safe signs."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from medtune.arguments import SamplingArguments
+from medtune.chat.answer import Answer
 from medtune.chat.log import ChatLog
-from medtune.chat.session import Answer, ChatSession
+from medtune.chat.session import ChatSession
 from medtune.common.text import printable
 from medtune.data.records import Message
 
@@ -19,23 +20,41 @@ def visible(text: str) -> str:
 
 
 class Talk:
-    """A session, its system message and its log (None for no log)."""
+    """Sessions by name, of which one answers; the system message and the log (None for no log)."""
 
-    def __init__(self, session: ChatSession, system: str | None, log: ChatLog | None) -> None:
-        """Nothing is computed or written before the first question."""
-        self.session = session
+    def __init__(
+        self, sessions: Mapping[str, ChatSession], system: str | None, log: ChatLog | None
+    ) -> None:
+        """The first session answers. Nothing is computed or written before the first question."""
+        self.sessions = sessions
+        self.name = next(iter(sessions))
         self.system = system
         self.log = log
+
+    @property
+    def session(self) -> ChatSession:
+        """The session that answers."""
+        return self.sessions[self.name]
 
     def messages(self, history: Sequence[Message]) -> list[Message]:
         """Return the history after the system message, if there is one."""
         return [*([Message("system", self.system)] if self.system else []), *history]
 
-    def ask(self, history: Sequence[Message], question: str, options: SamplingArguments) -> Answer:
-        """Return the answer as ChatSession.ask does; when its last piece is read it is logged."""
+    def ask(
+        self,
+        history: Sequence[Message],
+        question: str,
+        options: SamplingArguments,
+        name: str | None = None,
+    ) -> Answer:
+        """Return the answer as ChatSession.ask does; when its last piece is read it is logged.
+
+        name: of the session that answers, if it is not the chosen one.
+        """
+        name = name or self.name
         messages = self.messages([*history, Message("user", question)])
-        answer = self.session.ask(messages, options)
-        answer.pieces = self._logged(answer, answer.pieces, messages, options)
+        answer = self.sessions[name].ask(messages, options)
+        answer.pieces = self._logged(answer, answer.pieces, messages, (name, options))
         return answer
 
     def _logged(
@@ -43,9 +62,9 @@ class Talk:
         answer: Answer,
         pieces: Iterator[str],
         messages: list[Message],
-        options: SamplingArguments,
+        asked: tuple[str, SamplingArguments],
     ) -> Iterator[str]:
         started = time.monotonic()
         yield from pieces
         if self.log is not None:
-            self.log.write(messages, answer, options, time.monotonic() - started)
+            self.log.write(messages, answer, asked, time.monotonic() - started)

@@ -4,20 +4,23 @@ import importlib
 import json
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from rich.console import Console
 
 from medtune.arguments import SamplingArguments
+from medtune.chat.answer import CANCEL, CONTEXT, LENGTH, REPETITION, Answer
 from medtune.chat.log import as_row, open_private
-from medtune.chat.session import CANCEL, CONTEXT, LENGTH, Answer
 from medtune.chat.talk import Talk, visible
-from medtune.common.errors import MedtuneError
-from medtune.data.records import Message
+from medtune.common.errors import DataError, MedtuneError
+from medtune.data.formats.checks import RowError
+from medtune.data.formats.conversations import conversation_from_row
+from medtune.data.records import Message, Source
 
 Command = Callable[[str], bool]
 
@@ -32,12 +35,17 @@ class Terminal:
         self.messages: list[Message] = []
         self.num_left_out = 0  # turns that the last answer did not know of
         self.num_retries = 0
+        self.compared: list[str] = []  # models that are asked beside the one that answers
         self.notes = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
         self.commands: dict[str, tuple[Command, str]] = {
             "/clear": (self._clear, "begin anew; the system message stays"),
             "/undo": (self._undo, "take the last question and its answer back"),
             "/retry": (self._retry, "answer the last question again, with the next seed"),
             "/save": (self._save, "FILE: write the conversation as a line of JSON"),
+            "/load": (self._load, "FILE: go on with a conversation that was saved"),
+            "/params": (self._params, "NAME=VALUE …: how answers are drawn; alone: show it"),
+            "/model": (self._model, "NAME: who answers from now on; alone: who can"),
+            "/compare": (self._compare, "NAME …: ask these too, side by side; off: no more"),
             "/system": (self._system, "TEXT: set the system message; without a text: none"),
             "/help": (self._help, "these lines"),
             "/quit": (self._quit, "leave; so does Ctrl-D. Ctrl-C stops an answer"),
@@ -50,7 +58,7 @@ class Terminal:
         self._say("/help lists the commands.")
         while True:
             try:
-                if not self.take(input(self.prompt)):
+                if not self.take(self._read()):
                     return
             except EOFError:
                 show("\n")
@@ -58,6 +66,13 @@ class Terminal:
             except KeyboardInterrupt:
                 show("\n")
                 self._say("/quit or Ctrl-D leaves.")
+
+    def _read(self) -> str:
+        """Return what a person enters; a backslash at the end of a line goes on with the next."""
+        line = input(self.prompt)
+        while line.endswith("\\"):
+            line = f"{line[:-1]}\n{input('... ')}"
+        return line
 
     @property
     def prompt(self) -> str:
@@ -88,34 +103,47 @@ class Terminal:
 
         A turn without an answer, refused or stopped before a word, leaves all as it was.
         """
+        names = [self.talk.name, *(name for name in self.compared if name != self.talk.name)]
         try:
-            answer = self.talk.ask(history, question, options)
+            # All are computed at one time, and shown one after the other.
+            answers = [self.talk.ask(history, question, options, name) for name in names]
+            answer = answers[0]
             if answer.num_left_out > self.num_left_out:
                 self._say(
                     f"{turns(answer.num_left_out)} at the beginning left out: the model has room "
                     f"for {self.talk.session.context_length:,} tokens."
                 )
-            with cancelled_by_interrupt(answer):
-                for piece in answer.pieces:
-                    show(visible(piece))
+            if answer.advice:
+                self._say(answer.advice, style="bold red")
+            with cancelled_by_interrupt(answers):
+                for name, one in zip(names, answers, strict=True):
+                    if len(names) > 1:
+                        self._say(f"-- {name}", style="bold")
+                    self._show(one, options)
         except MedtuneError as error:
             self._say(f"error: {error}", style="red")
             return False
-        show("\n")
         self.num_left_out = answer.num_left_out
-        endings = {
-            CANCEL: "stopped.",
-            LENGTH: f"cut at --max_new_tokens {options.max_new_tokens:,}.",
-            CONTEXT: f"cut: the {self.talk.session.context_length:,} tokens that the model has "
-            "room for are full.",
-        }
-        if answer.ended_by in endings:
-            self._say(endings[answer.ended_by])
         if not answer.text:
             self._say("no answer: the question is taken back.")
             return False
         self.messages = [*history, Message("user", question), Message("assistant", answer.text)]
         return True
+
+    def _show(self, answer: Answer, options: SamplingArguments) -> None:
+        """Show an answer as it comes, and how it ended."""
+        for piece in answer.pieces:
+            show(visible(piece))
+        show("\n")
+        endings = {
+            CANCEL: "stopped.",
+            LENGTH: f"cut at --max_new_tokens {options.max_new_tokens:,}.",
+            REPETITION: "stopped: it repeats itself.",
+            CONTEXT: f"cut: the {self.talk.session.context_length:,} tokens that the model has "
+            "room for are full.",
+        }
+        if answer.ended_by in endings:
+            self._say(endings[answer.ended_by])
 
     def _say(self, text: str, style: str = "dim") -> None:
         self.notes.print(visible(text), style=style, markup=False)
@@ -159,6 +187,53 @@ class Terminal:
             self._say(f"not saved: expected a new file that can be written: {error}", style="red")
         return True
 
+    def _load(self, name: str) -> bool:
+        if not name:
+            self._say("/load FILE: expected the name of a file of /save or of a log, found none.")
+            return True
+        try:
+            system, messages = read_conversation(Path(name).expanduser())
+        except DataError as error:
+            self._say(f"not loaded: {error}", style="red")
+            return True
+        self.talk.system, self.messages, self.num_left_out = system, messages, 0
+        self._say(f"loaded: {turns(len(messages) // 2)}.")
+        return True
+
+    def _params(self, text: str) -> bool:
+        types: dict[str, Any] = {field.name: field.type for field in fields(self.options)}
+        try:
+            changes = dict(word.split("=", 1) for word in text.split())
+            self.options = replace(
+                self.options, **{name: types[name](value) for name, value in changes.items()}
+            )
+        except MedtuneError as error:
+            self._say(f"error: {error}", style="red")
+        except (KeyError, ValueError):
+            self._say("/params: expected NAME=VALUE, with a number and a name of those below.")
+        self._say(" ".join(f"{name}={getattr(self.options, name)}" for name in types))
+        return True
+
+    def _model(self, name: str) -> bool:
+        if name in self.talk.sessions:
+            self.talk.name = name
+        elif name:
+            self._say(f"/model {name}: no such model.")
+        chosen = {self.talk.name: "answers", **{other: "is compared" for other in self.compared}}
+        for other in self.talk.sessions:
+            self._say(f"{other:20} {chosen.get(other, '')}".rstrip())
+        return True
+
+    def _compare(self, text: str) -> bool:
+        names = [] if text == "off" else text.split()
+        if unknown := [name for name in names if name not in self.talk.sessions]:
+            self._say(f"/compare: no such model: {', '.join(unknown)}; /model lists them.")
+            return True
+        others = [name for name in self.talk.sessions if name != self.talk.name]
+        self.compared = names or ([] if text == "off" else others)
+        self._say(f"compared with: {', '.join(self.compared) or 'none'}.")
+        return True
+
     def _system(self, text: str) -> bool:
         self.talk.system = text or None
         self._say("system message set." if text else "no system message any more.")
@@ -184,12 +259,30 @@ def turns(number: int) -> str:
     return f"{number} turn{'' if number == 1 else 's'}"
 
 
+def read_conversation(path: Path) -> tuple[str | None, list[Message]]:
+    """Return system message and turns of the last line of a file of /save or of a log.
+
+    Raises DataError.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        row = json.loads(lines[-1])
+        if not isinstance(row, dict):
+            raise ValueError("found no object")
+        messages = list(conversation_from_row(row, Source(str(path), len(lines))).messages)
+    except (OSError, ValueError, IndexError, RowError) as error:
+        raise DataError(f"{path}: expected a line with messages: {error}") from error
+    system = messages.pop(0).content if messages[0].role == "system" else None
+    return system, messages
+
+
 @contextmanager
-def cancelled_by_interrupt(answer: Answer) -> Iterator[None]:
-    """Let Ctrl-C stop the answer between two tokens, and not the program."""
+def cancelled_by_interrupt(answers: Sequence[Answer]) -> Iterator[None]:
+    """Let Ctrl-C stop the answers between two tokens, and not the program."""
 
     def cancel(number: int, frame: FrameType | None) -> None:
-        answer.cancel()
+        for answer in answers:
+            answer.cancel()
 
     before = signal.signal(signal.SIGINT, cancel)
     try:

@@ -40,6 +40,14 @@ class DataError(MedtuneError):
     exit_code = 2
 
 
+class QuestionTooLong(DataError):
+    """A question by itself has more tokens than the model has room for."""
+
+
+class QueueFull(MedtuneError):
+    """No place for a question: as many wait as may."""
+
+
 class CheckpointError(MedtuneError):
     """A model, an adapter or a checkpoint is refused."""
 

@@ -144,6 +144,22 @@ def load_adapter(model: PreTrainedModel, folder: str, is_trainable: bool = False
     return peft_model
 
 
+def add_adapter(model: PeftModel, folder: str, name: str) -> None:
+    """Put one more LoRA adapter on a model that has one, without making it the active one.
+
+    Raises CheckpointError as `load_adapter` does.
+    """
+    check_adapter_folder(Path(folder))
+    check_complete(folder, "adapter")
+    try:
+        config = PeftConfig.from_pretrained(folder)
+        config.inference_mode = True
+        model.add_adapter(name, config)
+    except (ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{folder}: the adapter does not fit the model: {error}") from error
+    set_peft_model_state_dict(model, load_fitting_state(model, folder, name), adapter_name=name)
+
+
 def wrap(model: PreTrainedModel, config: PeftConfig, folder: str) -> PeftModel:
     """Return the model with an adapter of this configuration, its weights still to be loaded.
 
@@ -166,15 +182,19 @@ def wrap(model: PreTrainedModel, config: PeftConfig, folder: str) -> PeftModel:
     return peft_model
 
 
-def load_fitting_state(peft_model: PeftModel, folder: str) -> dict[str, torch.Tensor]:
-    """Return the adapter's tensors, if they are those that the model has, and finite.
+def load_fitting_state(
+    peft_model: PeftModel, folder: str, name: str = "default"
+) -> dict[str, torch.Tensor]:
+    """Return an adapter's tensors, if they are those that the model's `name` has, and finite.
 
     Raises CheckpointError naming file or tensor. set_peft_model_state_dict alone would leave out
     what it does not know and keep the new adapter where something is missing.
     """
     state = load_tensors(Path(folder) / ADAPTER_WEIGHTS)
     has_embedding = any(".embed_tokens." in n and ".token_adapter." not in n for n in state)
-    expected = get_peft_model_state_dict(peft_model, save_embedding_layers=has_embedding)
+    expected = get_peft_model_state_dict(
+        peft_model, adapter_name=name, save_embedding_layers=has_embedding
+    )
     check_shapes(folder, shapes_of(state), shapes_of(expected))
     refuse_non_finite(folder, find_non_finite(state.items()))
     return state

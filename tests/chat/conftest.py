@@ -36,6 +36,12 @@ class ScriptedModel(torch.nn.Module):
         self.device = torch.device("cpu")
         self.before_each = lambda: None
 
+    def _can_set_attn_implementation(self) -> bool:
+        return True
+
+    def set_attn_implementation(self, name: str) -> None:
+        assert name == "kept"
+
     def forward(self, input_ids: torch.Tensor, **_: object) -> SimpleNamespace:
         self.before_each()
         logits = torch.zeros(1, 1, self.num_tokens)

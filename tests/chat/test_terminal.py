@@ -23,10 +23,11 @@ import pytest
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import chat
-from medtune.arguments import ChatArguments, ModelArguments, SamplingArguments
+from medtune.arguments import SamplingArguments
+from medtune.chat.batch import answer_file
 from medtune.chat.log import ChatLog
 from medtune.chat.piping import answer_lines
-from medtune.chat.run import DISCLAIMER, load_session
+from medtune.chat.run import DISCLAIMER
 from medtune.chat.session import ChatSession
 from medtune.chat.talk import Talk, visible
 from medtune.chat.terminal import Terminal
@@ -34,10 +35,11 @@ from medtune.common.errors import CheckpointError, ConfigError, DataError
 from medtune.common.log import logger
 from medtune.data.formats.conversations import conversation_from_row
 from medtune.data.records import Message, Source
-from tests.chat.conftest import LEARNT, load, lora_on, scripted
+from tests.chat.conftest import LEARNT, load, scripted
 from tests.conftest import REPO
 
 GREEDY = SamplingArguments(max_new_tokens=40)
+WITHOUT_LOOPS = SamplingArguments(max_new_tokens=800, repetition_penalty=1.5)
 ABOUT = {"model": "tiny", "adapter": None}
 
 
@@ -50,7 +52,7 @@ def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> An
 
 
 def terminal(session: ChatSession, log: ChatLog | None = None, **options: Any) -> Terminal:
-    return Terminal(Talk(session, None, log), SamplingArguments(**options))
+    return Terminal(Talk({"tiny": session}, None, log), SamplingArguments(**options))
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
@@ -71,7 +73,7 @@ def test_signs_that_a_terminal_obeys_arrive_as_escapes(
     talker = terminal(scripted(tokenizer, wild))
     talker.take("?")
     piped = io.StringIO()
-    talk = Talk(scripted(tokenizer, wild), None, None)
+    talk = Talk({"tiny": scripted(tokenizer, wild)}, None, None)
     answer_lines(talk, [b"?"], piped, SamplingArguments())
 
     assert capfd.readouterr().out == f"{tame}\n"
@@ -121,6 +123,75 @@ def test_commands_change_the_conversation(
     saved = json.loads((tmp_path / "a.jsonl").read_text(encoding="utf-8"))
     record = conversation_from_row(saved, Source("a.jsonl", 1))
     assert record.messages == (Message("system", "你是医生。"), one, a, two, d)
+
+
+def test_params_are_shown_and_changed_and_nonsense_changes_nothing(
+    tokenizer: PreTrainedTokenizerFast, capfd: pytest.CaptureFixture[str]
+) -> None:
+    talker = terminal(scripted(tokenizer))
+
+    for line in ("/params", "/params temperature=0.7 top_k=40", "/params seed=0.5", "/params x=1",
+                 "/params top_p=2", "/params top_p"):  # fmt: skip
+        assert talker.take(line)
+
+    assert talker.options == SamplingArguments(temperature=0.7, top_k=40)
+    said = capfd.readouterr().err
+    assert said.count("temperature=0.7 top_p=1.0 top_k=40") == 5
+    assert said.count("/params: expected NAME=VALUE") == 3
+    assert "--top_p: expected above 0, at most 1, found 2.0" in said
+
+
+def test_saved_conversation_and_a_log_are_loaded_again(
+    tokenizer: PreTrainedTokenizerFast, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    log = ChatLog(str(tmp_path / "logs"), ABOUT)
+    talker = terminal(scripted(tokenizer, "一", "二"), log)
+    saved = tmp_path / "a.jsonl"
+    assert all(map(talker.take, ["/system 你是医生。", "1", "2", f"/save {saved}"]))
+    (logged,) = (tmp_path / "logs").iterdir()
+
+    for path in (saved, logged):
+        other = terminal(scripted(tokenizer, "三"))
+        assert other.take(f"/load {path}")
+        assert (other.talk.system, other.messages) == ("你是医生。", talker.messages)
+    before = list(talker.messages)
+    (tmp_path / "b.jsonl").write_text("[1]\n")
+    for line in ("/load", f"/load {tmp_path}", f"/load {tmp_path / 'b.jsonl'}", "/load none"):
+        assert talker.take(line)
+    assert talker.messages == before
+    assert capfd.readouterr().err.count("not loaded: ") == 3
+
+
+def test_models_are_chosen_and_compared_on_the_same_question(
+    tokenizer: PreTrainedTokenizerFast, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    sessions = {"sft": scripted(tokenizer, "一", "三"), "base": scripted(tokenizer, "二", "四")}
+    talk = Talk(sessions, None, ChatLog(str(tmp_path), ABOUT))
+    talker = Terminal(talk, GREEDY)
+
+    assert all(map(talker.take, ["/model", "/compare nobody", "/compare", "1"]))
+    assert talker.messages == [Message("user", "1"), Message("assistant", "一")]
+    assert all(map(talker.take, ["/compare off", "2", "/model nobody", "/model base", "3"]))
+    assert [message.content for message in talker.messages] == ["1", "一", "2", "三", "3", "四"]
+
+    out, err = capfd.readouterr()
+    assert out == "一\n二\n三\n四\n"
+    assert [line for line in err.splitlines() if line.startswith("-- ")] == ["-- sft", "-- base"]
+    assert "/compare: no such model: nobody" in err
+    assert "/model nobody: no such model." in err
+    assert [row["answered_by"] for row in rows(tmp_path)] == ["sft", "base", "sft", "base"]
+
+
+def test_line_that_ends_with_a_backslash_goes_on(
+    tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = iter(["头痛\\", "三天\\", "怎么办", "/quit"])
+    monkeypatch.setattr("builtins.input", lambda prompt: next(lines))
+    talker = terminal(scripted(tokenizer, "一"))
+
+    talker.run()
+
+    assert talker.messages[0].content == "头痛\n三天\n怎么办"
 
 
 def test_help_names_every_command_and_unknown_ones_say_where_to_look(
@@ -190,7 +261,7 @@ def test_interrupt_before_the_first_word_takes_the_question_back(
     tokenizer: PreTrainedTokenizerFast, capfd: pytest.CaptureFixture[str]
 ) -> None:
     talker = terminal(scripted(tokenizer, "一", "二三四五"))
-    model: Any = talker.talk.session.model.model
+    model: Any = talker.talk.session.variant.base.model
     handler = signal.getsignal(signal.SIGINT)
     assert talker.take("1")
     model.before_each = lambda: signal.raise_signal(signal.SIGINT)
@@ -285,7 +356,7 @@ def test_each_line_of_a_pipe_is_a_conversation_and_bad_ones_are_counted(
     log: pytest.LogCaptureFixture,
 ) -> None:
     session, output = ChatSession(model, tokenizer, 64), io.StringIO()
-    talk = Talk(session, "你是医生。", ChatLog(str(tmp_path), ABOUT))
+    talk = Talk({"tiny": session}, "你是医生。", ChatLog(str(tmp_path), ABOUT))
     lines = ["头痛\n", "\n", "咳嗽\r\n", " \n", "痛" * 500 + "\n", "\udce5\n", "发热"]
     encoded = [line.encode("utf-8", "surrogateescape") for line in lines]
 
@@ -307,28 +378,52 @@ def test_each_line_of_a_pipe_is_a_conversation_and_bad_ones_are_counted(
 def test_nothing_asked_is_nothing_answered(tokenizer: PreTrainedTokenizerFast) -> None:
     output = io.StringIO()
 
-    answer_lines(Talk(scripted(tokenizer), None, None), [], output, GREEDY)
+    answer_lines(Talk({"tiny": scripted(tokenizer)}, None, None), [], output, GREEDY)
 
     assert output.getvalue() == ""
 
 
-# -- the program
+# -- a file
 
 
-def test_adapter_folder_is_put_on_the_model(
-    small_model_folder: Path, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+def test_file_is_answered_in_its_order_with_what_was_refused(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
-    adapted, question = lora_on(small_model_folder), [Message("user", "头痛")]
-    adapted.save_pretrained(tmp_path)
+    session, output, path = ChatSession(model, tokenizer, 64), io.StringIO(), tmp_path / "q.jsonl"
+    turns = [{"role": "user", "content": "头痛"}, {"role": "assistant", "content": "几天？"}]
+    asked = [*turns, {"role": "user", "content": "三天"}]
+    lines = [f"第{n}问" for n in range(20)]
+    lines += ["", json.dumps({"question": "发热"}), json.dumps({"messages": asked}), "{}"]
+    lines += [
+        json.dumps({"messages": turns}),
+        json.dumps({"messages": [{"role": "x"}]}),
+        "痛" * 500,
+    ]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    talk = Talk({"tiny": session}, "你是医生。", None)
 
-    arguments = ChatArguments(adapter=str(tmp_path), max_length=100)
-    session = load_session(ModelArguments(str(small_model_folder)), arguments)
+    with pytest.raises(DataError, match=r"q.jsonl: 4 of 26 lines were not answered"):
+        answer_file(talk, path, output, GREEDY)
 
-    answer, expected = (
-        one.ask(question, GREEDY) for one in (session, ChatSession(adapted, tokenizer))
-    )
-    assert list(answer.pieces) == list(expected.pieces)
-    assert session.context_length == 100
+    found = [json.loads(line) for line in output.getvalue().splitlines()]
+    assert [row["line"] for row in found] == [*range(1, 21), *range(22, 28)]
+    assert ["error" in row for row in found] == [False] * 22 + [True] * 4
+    for row in found[:22]:
+        *before, said = (Message(**message) for message in row["messages"])
+        assert before[0] == Message("system", "你是医生。")
+        alone = ChatSession(model, tokenizer, 64).ask(before, GREEDY)
+        assert "".join(alone.pieces) == said.content
+        assert row["ended_by"] == alone.ended_by
+
+
+def test_file_that_is_not_there_is_said(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    talk = Talk({"tiny": scripted(tokenizer)}, None, None)
+
+    with pytest.raises(DataError, match="--batch .*none: expected a file of text"):
+        answer_file(talk, tmp_path / "none", io.StringIO(), GREEDY)
+
+
+# -- the program
 
 
 def environment() -> dict[str, str]:
@@ -366,10 +461,12 @@ def test_pipe_ends_well_when_its_reader_has_enough(learnt_folder: Path, tmp_path
 @contextmanager
 def at_terminal(words: list[str], folder: Path) -> Iterator[tuple[int, Callable[..., str]]]:
     """A program in a pseudo-terminal: its keyboard, and a function that waits for a text."""
-    process, keyboard = pty.fork()
-    if process == 0:
-        os.chdir(folder)
-        os.execve(words[0], words, environment())
+    keyboard, terminal = pty.openpty()
+    process = subprocess.Popen(  # setsid makes the terminal the one whose Ctrl-C it hears
+        ["setsid", "--ctty", *words], cwd=folder, env=environment(),
+        stdin=terminal, stdout=terminal, stderr=terminal,
+    )  # fmt: skip
+    os.close(terminal)
     screen = bytearray()
 
     def wait_for(text: str | None, seconds: float = 120) -> str:
@@ -390,8 +487,9 @@ def at_terminal(words: list[str], folder: Path) -> Iterator[tuple[int, Callable[
 
     try:
         yield keyboard, wait_for
-        assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
+        assert process.wait(60) == 0
     finally:
+        process.kill()
         os.close(keyboard)
 
 
@@ -402,9 +500,10 @@ def test_every_command_at_a_terminal(
     tmp_path: Path,
 ) -> None:
     question = [Message("user", "头痛")]
-    pieces = ChatSession(model, tokenizer).ask(question, GREEDY).pieces
+    pieces = ChatSession(model, tokenizer).ask(question, WITHOUT_LOOPS).pieces
     begin = visible(next(pieces) + next(pieces))
-    words = command(small_model_folder, "--max_new_tokens", "800", "--max_length", "1000")
+    flags = ("--max_new_tokens", "800", "--max_length", "1000", "--repetition_penalty", "1.5")
+    words = command(small_model_folder, *flags)
     with at_terminal(words, tmp_path) as (keyboard, wait_for):
 
         def enter(line: str, prompt: str) -> str:

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,6 +19,38 @@ FLAGS = (
     "--disable-extensions", "--disable-dev-shm-usage", "--remote-debugging-pipe",
 )  # fmt: skip
 PROBLEMS = {"error", "assert"}
+POLL_S = 0.02
+KEYS = {"Enter": 13, "Escape": 27, "Tab": 9, " ": 32}
+SHIFT = 8
+# What lies right of the window and is not in a box that scrolls on its own.
+BESIDE = """[...document.querySelectorAll("body *")].filter((element) =>
+  !element.closest(".scroll") && !element.closest("svg") && element.getClientRects().length
+  && element.getBoundingClientRect().right > innerWidth + 1
+).map((element) => element.outerHTML.slice(0, 80))"""
+CONTRAST = """(() => {
+  const parts = (color) => color.match(/[\\d.]+/g).map(Number);
+  const light = (color) => {
+    const [r, g, b] = parts(color).map((c) => c / 255)
+      .map((c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = (element) => {
+    for (let one = element; one; one = one.parentElement) {
+      const color = getComputedStyle(one).backgroundColor;
+      if (parts(color)[3] !== 0) return color;
+    }
+    return "rgb(255, 255, 255)";
+  };
+  const low = [];
+  for (const element of document.querySelectorAll("body *:not(svg *):not(script)")) {
+    const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+    if (!own || !element.getClientRects().length) continue;
+    const [one, other] = [getComputedStyle(element).color, behind(element)].map(light);
+    const ratio = (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
+    if (ratio < 4.5) low.push([ratio, element.outerHTML.slice(0, 80)]);
+  }
+  return low;
+})()"""
 
 
 def find_chromium() -> str | None:
@@ -73,8 +106,8 @@ class Browser:
         assert "error" not in answer, answer
         return answer["result"]
 
-    def open(self, page: Path, width: int, fragment: str = "") -> None:
-        """Open a file at a width in CSS pixels and wait until it is loaded."""
+    def open(self, address: str, width: int) -> None:
+        """Open an address at a width in CSS pixels and wait until it is loaded."""
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width, height=900, deviceScaleFactor=1, mobile=width < 600,
@@ -82,13 +115,44 @@ class Browser:
         self.problems, self.requests = [], []
         # The same page with another fragment alone would not be loaded again.
         self.call("Page.navigate", url="about:blank")
-        self.call("Page.navigate", url=f"{page.resolve().as_uri()}{fragment}")
-        while self.evaluate("document.readyState + location.protocol") != "completefile:":
-            pass
+        self.call("Page.navigate", url=address)
+        self.wait("document.readyState === 'complete' && location.protocol !== 'about:'")
+
+    def wait(self, condition: str, seconds: float = 10) -> None:
+        """Wait until JavaScript is true in the page."""
+        end = time.monotonic() + seconds
+        while not self.evaluate(f"Boolean({condition})"):
+            assert time.monotonic() < end, f"not within {seconds} s: {condition}"
+            time.sleep(POLL_S)
+
+    def click(self, selector: str) -> None:
+        """Click the middle of the first element that a selector finds, as a mouse does."""
+        x, y = self.evaluate(f"""(() => {{
+          const element = document.querySelector({json.dumps(selector)});
+          element.scrollIntoView({{ block: "nearest" }});
+          const {{ left, top, width, height }} = element.getBoundingClientRect();
+          return [left + width / 2, top + height / 2];
+        }})()""")
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+    def type(self, text: str) -> None:
+        """Write a text where the focus is."""
+        self.call("Input.insertText", text=text)
+
+    def press(self, key: str, modifiers: int = 0) -> None:
+        """Press a key of KEYS and let it go."""
+        about: dict[str, Any] = {"key": key, "code": key, "windowsVirtualKeyCode": KEYS[key]}
+        about |= {"text": "\r"} if key == "Enter" else {}
+        about |= {"text": " "} if key == " " else {}
+        self.call("Input.dispatchKeyEvent", type="keyDown", modifiers=modifiers, **about)
+        self.call("Input.dispatchKeyEvent", type="keyUp", modifiers=modifiers, **about)
 
     def evaluate(self, expression: str) -> Any:
         """Return the value of JavaScript in the page."""
-        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        answer = self.call(
+            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
+        )
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 

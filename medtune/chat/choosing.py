@@ -1,0 +1,44 @@
+"""How the next token is chosen."""
+
+from collections.abc import Sequence
+
+import torch
+from transformers import (
+    LogitsProcessorList,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from medtune.arguments import SamplingArguments
+
+
+class TokenChooser:
+    """Chooses the next token as transformers' `generate` does with the same options."""
+
+    def __init__(self, options: SamplingArguments, device: torch.device) -> None:
+        """Seed the generator that this answer is drawn from."""
+        self.is_greedy = options.temperature == 0
+        self.has_penalty = options.repetition_penalty != 1
+        self.generator = torch.Generator(device).manual_seed(options.seed)
+        self.processors = LogitsProcessorList()
+        if self.has_penalty:
+            self.processors.append(RepetitionPenaltyLogitsProcessor(options.repetition_penalty))
+        if self.is_greedy:
+            return
+        if options.temperature != 1:
+            self.processors.append(TemperatureLogitsWarper(options.temperature))
+        if options.top_k:
+            self.processors.append(TopKLogitsWarper(options.top_k))
+        if options.top_p < 1:
+            self.processors.append(TopPLogitsWarper(options.top_p))
+
+    def __call__(self, ids: Sequence[int], logits: torch.Tensor) -> int:
+        """Return the token after `ids`, which are the prompt and what was answered so far."""
+        seen = torch.tensor([list(ids) if self.has_penalty else []], device=logits.device)
+        scores = self.processors(seen.long(), logits)
+        if self.is_greedy:
+            return int(scores.argmax(-1))
+        drawn = torch.multinomial(scores.softmax(-1), 1, generator=self.generator)
+        return int(drawn)
