@@ -37,7 +37,7 @@ start supervised_finetuning.py --config "$here/sft.yaml" --model_name_or_path "$
 
 # 4. Talk: each turn sees those before it, and the log is saved in chat_logs/.
 python chat.py --model_name_or_path "$OUT/model" --no_log True <"$here/questions.txt"
-echo "talk to it yourself: python chat.py --model_name_or_path $OUT/model"
+echo "talk to it yourself: python chat.py --model_name_or_path $OUT/model (--web for a page)"
 
 # 5. Held-out questions, before and after, item by item.
 measure() { # model name [the evaluation before]
