@@ -34,10 +34,12 @@ class TokenChooser:
         if options.top_p < 1:
             self.processors.append(TopPLogitsWarper(options.top_p))
 
-    def __call__(self, ids: Sequence[int], logits: torch.Tensor) -> int:
-        """Return the token after `ids`, which are the prompt and what was answered so far."""
-        seen = torch.tensor([list(ids) if self.has_penalty else []], device=logits.device)
-        scores = self.processors(seen.long(), logits)
+    def __call__(self, prompt_ids: Sequence[int], ids: Sequence[int], logits: torch.Tensor) -> int:
+        """Return the token after the prompt and the `ids` answered so far."""
+        if self.is_greedy and not self.has_penalty:
+            return int(logits.argmax(-1))
+        seen = [[*prompt_ids, *ids]] if self.has_penalty else [[]]
+        scores = self.processors(torch.tensor(seen, dtype=torch.long, device=logits.device), logits)
         if self.is_greedy:
             return int(scores.argmax(-1))
         drawn = torch.multinomial(scores.softmax(-1), 1, generator=self.generator)

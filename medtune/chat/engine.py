@@ -56,7 +56,7 @@ class Job:
     def add(self, logits: torch.Tensor) -> None:
         """Choose the token after what was read, (1, vocabulary), and end the answer if it ends."""
         answer = self.answer
-        token = self.choose([*answer.prompt_ids, *answer.ids], logits)
+        token = self.choose(answer.prompt_ids, answer.ids, logits)
         answer.ids.append(token)
         if token in self.stop_ids:
             return self.finish(STOP)
