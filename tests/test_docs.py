@@ -60,7 +60,7 @@ NOT_YET: set[str] = set()
 NOT_TO_BE = {"utils.py", "main.py", "train.sh"}
 
 # Not in the repository: what runs write, and what is installed or cached.
-WRITTEN = ("outputs", ".venv", ".cache", ".git", "runs", "chat_logs")
+WRITTEN = ("outputs", ".venv", ".cache", ".git", "runs", "chat_logs", "chat_votes")
 RUN_FILES = {
     "COMPLETE", "adapter_config.json", "adapter_model.safetensors", "arguments.yaml",
     "chat_template.jinja", "config.json", "eval_results.json", "generation_config.json",

@@ -50,7 +50,7 @@ class ServingArguments:
         metadata={"help": "Longest time for an answer, with its wait; what came so far is sent."},
     )
     preferences_file: str = field(
-        default="chat_logs/preferences.jsonl",
+        default="chat_votes/preferences.jsonl",
         metadata={
             "help": "File for the pairs that votes on the page make, readable by you alone; a row "
             "is data for DPO. None with --no_log True."
