@@ -62,6 +62,7 @@ class Api:
         self.max_seconds = arguments.max_seconds
         self.preferences = None if chat.no_log else PreferenceFile(arguments.preferences_file)
         self.started = int(time.time())
+        self.num_rendering = 0
         self._rendering = anyio.CapacityLimiter(MAX_RENDERED)
 
     def routes(self) -> list[Route]:
@@ -117,9 +118,13 @@ class Api:
         A long question takes seconds to become ids, in a thread: nobody else waits for that.
         """
         try:
-            if self._rendering.statistics().tasks_waiting >= self.max_queue:
+            if self.num_rendering >= MAX_RENDERED + self.max_queue:
                 raise QueueFull("too many questions wait; ask again in a while.")
-            return await anyio.to_thread.run_sync(self.ask_now, wish, limiter=self._rendering)
+            self.num_rendering += 1  # here, for the limiter counts them only later
+            try:
+                return await anyio.to_thread.run_sync(self.ask_now, wish, limiter=self._rendering)
+            finally:
+                self.num_rendering -= 1
         except QuestionTooLong as error:
             code = "context_length_exceeded"
             raise Refusal(400, str(error), param="messages", code=code) from error
