@@ -12,6 +12,7 @@ from transformers import (
 )
 
 from medtune.arguments import SamplingArguments
+from medtune.common.errors import NonFiniteError
 
 
 class TokenChooser:
@@ -35,12 +36,21 @@ class TokenChooser:
             self.processors.append(TopPLogitsWarper(options.top_p))
 
     def __call__(self, prompt_ids: Sequence[int], ids: Sequence[int], logits: torch.Tensor) -> int:
-        """Return the token after the prompt and the `ids` answered so far."""
+        """Return the token after the prompt and the `ids` answered so far.
+
+        Raises NonFiniteError where options as extreme as a repetition penalty of 1e-40 leave no
+        token with a probability.
+        """
         if self.is_greedy and not self.has_penalty:
             return int(logits.argmax(-1))
         seen = [[*prompt_ids, *ids]] if self.has_penalty else [[]]
         scores = self.processors(torch.tensor(seen, dtype=torch.long, device=logits.device), logits)
         if self.is_greedy:
             return int(scores.argmax(-1))
-        drawn = torch.multinomial(scores.softmax(-1), 1, generator=self.generator)
-        return int(drawn)
+        probabilities = scores.softmax(-1)
+        if not bool(probabilities.isfinite().all()):
+            raise NonFiniteError(
+                "expected scores that a token can be drawn from, found some that are not finite: "
+                "give a temperature and a repetition penalty nearer to 1."
+            )
+        return int(torch.multinomial(probabilities, 1, generator=self.generator))

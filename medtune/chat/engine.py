@@ -23,7 +23,7 @@ from medtune.chat.kept_text import KeptText
 from medtune.chat.repetition import is_loop
 from medtune.chat.text_stream import TextStream
 from medtune.chat.variants import Variant
-from medtune.common.errors import MedtuneError, MemoryExhausted, QueueFull
+from medtune.common.errors import MedtuneError, MemoryExhausted, NonFiniteError, QueueFull
 from medtune.common.log import logger
 
 PORTION_TOKENS = 512  # of prompts in a step
@@ -56,7 +56,10 @@ class Job:
     def add(self, logits: torch.Tensor) -> None:
         """Choose the token after what was read, (1, vocabulary), and end the answer if it ends."""
         answer = self.answer
-        token = self.choose(answer.prompt_ids, answer.ids, logits)
+        try:
+            token = self.choose(answer.prompt_ids, answer.ids, logits)
+        except NonFiniteError as error:
+            return self.finish(ERROR, error)
         answer.ids.append(token)
         if token in self.stop_ids:
             return self.finish(STOP)
@@ -137,7 +140,7 @@ class Engine:
         for row, (job, portion) in enumerate(shares):
             job.unread = job.unread[len(portion) :]
             if not job.unread and not job.answer.is_cancelled:
-                job.add(logits[row : row + 1])
+                job.add(logits[row : row + 1])  # ends by itself where it fails: others go on
         with self._changed:
             self._put_away()
 
@@ -218,12 +221,14 @@ class Engine:
 
     def _put_away(self) -> None:
         """Keep the texts of answers that are over, the oldest no longer than there is room."""
-        for job in list(self._running):
+        for job in self._running:
             if job.answer.is_cancelled and not job.answer.ended_by:
                 job.finish(CANCEL)
-            if job.answer.ended_by:
-                self._running.remove(job)
-                self._kept.append((job.variant, job.text))
+        over = [job for job in self._running if job.answer.ended_by]
+        if not over:
+            return
+        self._running = [job for job in self._running if not job.answer.ended_by]
+        self._kept += [(job.variant, job.text) for job in over]
         while len(self._kept) > MAX_KEPT or self._num_kept_bytes() > self._kept_bytes:
             if len(self._kept) == 1:  # the conversation that goes on, be it long
                 break

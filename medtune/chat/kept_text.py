@@ -9,7 +9,7 @@ goes text by text. Registered with transformers under the name `kept`; a call wi
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -89,12 +89,22 @@ def grown(pair: KeysAndValues, length: int, capacity: int) -> KeysAndValues:
     return copies[0], copies[1]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Part:
-    """A text and how many of the stream's tokens are its next ones."""
+    """A text and how many of the stream's tokens are its next ones.
+
+    masks: who sees whom, by the window of the layer; the same in all layers that have it.
+    """
 
     text: KeptText
     num_new: int
+    masks: dict[int | None, torch.Tensor | None] = field(default_factory=dict)
+
+    def mask(self, keys: torch.Tensor, window: int | None) -> torch.Tensor | None:
+        """Return what `visible_keys` does, computed once."""
+        if window not in self.masks:
+            self.masks[window] = visible_keys(self.num_new, keys, window)
+        return self.masks[window]
 
 
 def kept_attention(  # noqa: PLR0913 (transformers' interface)
@@ -122,7 +132,7 @@ def kept_attention(  # noqa: PLR0913 (transformers' interface)
     outputs = []
     for part, queries, new_keys, new_values in new:
         keys, values = part.text.extend(layer, new_keys, new_values)
-        mask = visible_keys(part.num_new, keys, sliding_window)
+        mask = part.mask(keys, sliding_window)
         output = scaled_dot_product_attention(
             queries,
             keys,

@@ -18,7 +18,9 @@ from medtune.chat.log import ChatLog
 from medtune.chat.piping import answer_lines
 from medtune.chat.talk import Talk
 from medtune.chat.terminal import Terminal
+from medtune.chat.web.server import Api
 from medtune.chat.web.serving import is_asked_for, serve
+from medtune.common.errors import ConfigError
 from medtune.safety.red_flags import advice_for
 
 DISCLAIMER = Path(__file__).with_name("disclaimer.txt")
@@ -35,13 +37,15 @@ def run_chat(
     Raises CheckpointError, ConfigError and DataError for what cannot be loaded or written.
     """
     if is_asked_for(serving):
+        if arguments.batch:
+            raise ConfigError("--batch and --web or --api clash: give one of them.")
         engine = Engine(serving.max_queue)
         sessions = load_sessions(model_arguments, arguments, engine)
         # A core stays free for the connections: threads that wait for it wait for each other.
         torch.set_num_threads(max(1, torch.get_num_threads() - 1))
         sys.setswitchinterval(0.0005)  # seconds; the default 5 ms hold each step up
         engine.start()
-        serve(sessions, serving, arguments, options, advice_for)
+        serve(Api(sessions, serving, arguments, options, advice_for), serving)
         return
     log = None
     if not arguments.no_log:

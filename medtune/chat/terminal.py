@@ -119,7 +119,7 @@ class Terminal:
                 for name, one in zip(names, answers, strict=True):
                     if len(names) > 1:
                         self._say(f"-- {name}", style="bold")
-                    self._show(one, options)
+                    self._show(one, options, self.talk.sessions[name].context_length)
         except MedtuneError as error:
             self._say(f"error: {error}", style="red")
             return False
@@ -130,7 +130,7 @@ class Terminal:
         self.messages = [*history, Message("user", question), Message("assistant", answer.text)]
         return True
 
-    def _show(self, answer: Answer, options: SamplingArguments) -> None:
+    def _show(self, answer: Answer, options: SamplingArguments, context_length: int) -> None:
         """Show an answer as it comes, and how it ended."""
         for piece in answer.pieces:
             show(visible(piece))
@@ -139,8 +139,7 @@ class Terminal:
             CANCEL: "stopped.",
             LENGTH: f"cut at --max_new_tokens {options.max_new_tokens:,}.",
             REPETITION: "stopped: it repeats itself.",
-            CONTEXT: f"cut: the {self.talk.session.context_length:,} tokens that the model has "
-            "room for are full.",
+            CONTEXT: f"cut: the {context_length:,} tokens that the model has room for are full.",
         }
         if answer.ended_by in endings:
             self._say(endings[answer.ended_by])

@@ -232,7 +232,7 @@ def check_window(
     """
     positions = getattr(getattr(model.model, "config", None), "max_position_embeddings", None)
     prefix = arguments.adapter.pre_seq_len or 0
-    limit = getattr(arguments.training, option, None) or getattr(arguments.data, option, None)
+    limit = arguments.to_dict()[option]
     if positions is None or (limit and limit + prefix <= positions):
         return
     if (longest := longest_row(rows)) + prefix <= positions:

@@ -52,7 +52,10 @@ class Api:
         advice_for: AdviceFor,
     ) -> None:
         """sessions: by the names that clients know them by, the default first.
-        options: for requests that leave them out; so is the system message of `chat`.
+
+        chat: its system message is for requests without one; with its no_log no preferences are
+        kept.   options: for requests that leave them out.   advice_for: the advice before the
+        answer to a question, "" for none.
         """
         self.sessions = sessions
         self.options = options

@@ -5,7 +5,7 @@ import signal
 import socket
 import sys
 from asyncio import TimerHandle, Transport
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,11 +13,9 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from medtune.arguments import ChatArguments, SamplingArguments, ServingArguments, is_loopback
-from medtune.chat.web.advice import AdviceFor
+from medtune.arguments import ServingArguments, is_loopback
 from medtune.chat.web.security import ALL_ADDRESSES
 from medtune.chat.web.server import Api, build_app
-from medtune.chat.web.sessions import Session
 from medtune.common.errors import ConfigError
 from medtune.common.log import logger
 
@@ -25,23 +23,13 @@ MAX_HEADER_SECONDS = 10
 LAST_SECONDS = 1  # that answers under way have when the server is stopped
 
 
-def serve(
-    sessions: Mapping[str, Session],
-    arguments: ServingArguments,
-    chat: ChatArguments,
-    options: SamplingArguments,
-    advice_for: AdviceFor,
-) -> None:
+def serve(api: Api, arguments: ServingArguments) -> None:
     """Answer requests until Ctrl-C or SIGTERM; the first line of standard output is the address.
 
-    sessions: by the names that clients know them by, the default first.   chat: its system message
-    is for requests without one; with its no_log no preferences are kept.   options: for requests
-    that leave them out.   advice_for: the advice before the answer to a question, "" for none.
     Raises ConfigError: nothing can listen at --host and --port.
     """
     listener = listen(arguments.host, arguments.port)
     port = listener.getsockname()[1]
-    api = Api(sessions, arguments, chat, options, advice_for)
     app = build_app(api, arguments, port)
     sys.stdout.write(f"{address(arguments.host, port)}\n")
     sys.stdout.flush()

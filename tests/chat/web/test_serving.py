@@ -21,6 +21,7 @@ from tests.conftest import REPO
 PROGRAM = """
 import sys
 from medtune.arguments import ChatArguments, SamplingArguments, ServingArguments
+from medtune.chat.web.server import Api
 from medtune.chat.web.serving import serve
 from medtune.common.errors import run_script
 from tests.chat.web.serving import FakeSession, advice_for
@@ -28,7 +29,8 @@ from tests.chat.web.serving import FakeSession, advice_for
 def main(argv):
     session = FakeSession(*["a"] * 100_000, pause=0.02)
     arguments = ServingArguments(api=True, port=0, preferences_file=argv[0])
-    serve({"tiny": session}, arguments, ChatArguments(), SamplingArguments(), advice_for)
+    chat, options = ChatArguments(), SamplingArguments()
+    serve(Api({"tiny": session}, arguments, chat, options, advice_for), arguments)
 
 run_script(main)
 """
