@@ -5,6 +5,7 @@ Nothing here needs a network or a GPU, and everything is seeded.
 
 import json
 import os
+import signal
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,14 @@ from medtune.models.tiny import STOP_TOKENS, train_tokenizer
 REPO = Path(__file__).parents[1]
 
 WriteJsonl = Callable[[Path, Iterable[Any]], Path]
+
+
+def pytest_configure() -> None:
+    """Hear Ctrl-C even in the background, where a shell starts programs deaf to it.
+
+    Being deaf is inherited: bash cannot take it back, so the programs under test would not stop.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 LONGEST = ("tests/stages/test_chain.py", "tests/recipes/")

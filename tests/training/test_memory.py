@@ -446,8 +446,9 @@ def test_model_may_be_named_by_its_config(
     ],
 )
 def test_wrong_input_is_refused_in_a_sentence(
-    words: list[str], expected: str, tmp_path: Path
+    words: list[str], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # the models of an earlier `bash run_all.sh` lie in the repository
     (tmp_path / "gpt2").mkdir()
     (tmp_path / "gpt2/config.json").write_text('{"model_type": "gpt2"}')
     (tmp_path / "broken").mkdir()
