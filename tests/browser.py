@@ -6,6 +6,7 @@ Source: the Chrome DevTools Protocol; each message is JSON and ends with a zero 
 import base64
 import json
 import os
+import select
 import shutil
 import subprocess
 import time
@@ -20,6 +21,7 @@ FLAGS = (
 )  # fmt: skip
 PROBLEMS = {"error", "assert"}
 POLL_S = 0.02
+SILENCE_S = 120
 KEYS = {"Enter": 13, "Escape": 27, "Tab": 9, " ": 32}
 SHIFT = 8
 # What lies right of the window and is not in a box that scrolls on its own.
@@ -74,12 +76,12 @@ class Browser:
         os.close(answers)
         self._rest, self._number, self._session = b"", 0, ""
         self.problems: list[str] = []
+        self.requests: list[str] = []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
         self._session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
-        self.requests: list[str] = []
 
     def __enter__(self) -> "Browser":
         return self
@@ -167,6 +169,7 @@ class Browser:
 
     def _receive(self) -> dict[str, Any]:
         while b"\0" not in self._rest:
+            assert select.select([self._in], [], [], SILENCE_S)[0], "the browser is silent"
             read = os.read(self._in, 1 << 16)
             assert read, "the browser ended"
             self._rest += read

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before transformers reads it: tests stay offline
+os.environ.pop("MEDTUNE_TOKEN", None)  # the servers under test would ask for the developer's token
+os.environ["NO_PROXY"] = os.environ["no_proxy"] = "*"  # a proxy does not reach 127.0.0.1 here
 
 import pytest
 import torch

@@ -1,5 +1,6 @@
 """A file of questions, answered several at a time; a JSON line for each, in the file's order."""
 
+import codecs
 import json
 from collections import deque
 from collections.abc import Iterator
@@ -10,12 +11,14 @@ from medtune.arguments import SamplingArguments
 from medtune.chat.answer import Answer
 from medtune.chat.engine import MAX_RUNNING
 from medtune.chat.log import as_row
+from medtune.chat.piping import decode_line
 from medtune.chat.talk import Talk
 from medtune.common.errors import DataError, MedtuneError
 from medtune.common.log import logger
+from medtune.data.formats.checks import RowError
+from medtune.data.formats.conversations import messages_from_turns
 from medtune.data.records import Message
 
-ROLES = ("system", "user", "assistant")
 Asked = tuple[int, list[Message], Answer | MedtuneError]
 
 
@@ -47,7 +50,7 @@ def answer_file(talk: Talk, path: Path, output: TextIO, options: SamplingArgumen
     for number, line in read_lines(path):
         messages: list[Message] = []
         try:
-            messages = messages_of(line, talk)
+            messages = messages_of(decode_line(line), talk)
             coming.append((number, messages, talk.session.ask(messages, options)))
         except MedtuneError as error:
             coming.append((number, messages, error))
@@ -60,17 +63,18 @@ def answer_file(talk: Talk, path: Path, output: TextIO, options: SamplingArgumen
         raise DataError(f"{path}: {num_refused} of {num_answered} lines were not answered.")
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield number and text of each line that is not empty.   Raises DataError."""
+def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield number and content of each line that is not empty.   Raises DataError."""
     num_empty = 0
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
+                line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
                 if line.strip():
-                    yield number, line.strip()
+                    yield number, line
                 else:
                     num_empty += 1
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise DataError(f"--batch {path}: expected a file of text in UTF-8: {error}") from error
     if num_empty:
         logger.info("%s: %d empty lines were left out", path, num_empty)
@@ -85,15 +89,11 @@ def messages_of(line: str, talk: Talk) -> list[Message]:
         return talk.messages([Message("user", line)])
     try:
         row = json.loads(line)
-        if "question" in row:
-            return talk.messages([Message("user", str(row["question"]))])
-        messages = [Message(turn["role"], str(turn["content"])) for turn in row["messages"]]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"expected an object with `messages` or `question`: {type(error).__name__}: {error}."
-        ) from error
-    if unknown := [message.role for message in messages if message.role not in ROLES]:
-        raise DataError(f"expected the roles {', '.join(ROLES)}, found {unknown[0]!r}.")
-    if messages and messages[0].role != "system":
-        return talk.messages(messages)
-    return messages
+    except ValueError as error:
+        raise DataError(f"expected an object with `messages` or `question`: {error}.") from error
+    turns = [{"role": "user", "content": row["question"]}] if "question" in row else None
+    try:
+        messages = list(messages_from_turns(turns or row.get("messages"), "messages"))
+    except RowError as error:
+        raise DataError(str(error)) from error
+    return messages if messages[0].role == "system" else talk.messages(messages)

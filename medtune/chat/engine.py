@@ -10,6 +10,7 @@ portions beside the others' tokens, so that a long one holds nobody up.
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from threading import Condition, Event, Thread
 
 import psutil
@@ -91,7 +92,6 @@ class Engine:
         self._last: Variant | None = None
         self._changed = Condition()
         self._thread: Thread | None = None
-        self._kept_bytes = free_bytes() // 4
 
     # -- from any thread
 
@@ -131,12 +131,7 @@ class Engine:
         try:
             logits = jobs[0].variant.read(texts, [portion for _, portion in shares])
         except torch.OutOfMemoryError:
-            num_tokens = sum(len(text.ids) for text in texts)
-            error = MemoryExhausted(
-                f"no memory left after {num_tokens:,} tokens of conversation: start anew, or give "
-                "a smaller --max_length."
-            )
-            return self._give_up(jobs, error)
+            return self._give_up(jobs, no_memory(sum(len(text.ids) for text in texts)))
         for row, (job, portion) in enumerate(shares):
             job.unread = job.unread[len(portion) :]
             if not job.unread and not job.answer.is_cancelled:
@@ -188,7 +183,12 @@ class Engine:
         while self._waiting and len(self._running) < MAX_RUNNING:
             job = self._waiting.popleft()
             ids = job.answer.prompt_ids
-            job.text = self._take_text(job.variant, ids)
+            try:
+                job.text = self._take_text(job.variant, ids)
+            except torch.OutOfMemoryError:
+                self._kept.clear()
+                job.finish(ERROR, no_memory(len(ids)))
+                continue
             job.unread = ids[len(job.text.ids) :]
             self._running.append(job)
 
@@ -229,7 +229,7 @@ class Engine:
             return
         self._running = [job for job in self._running if not job.answer.ended_by]
         self._kept += [(job.variant, job.text) for job in over]
-        while len(self._kept) > MAX_KEPT or self._num_kept_bytes() > self._kept_bytes:
+        while len(self._kept) > MAX_KEPT or self._num_kept_bytes() > self._max_kept_bytes:
             if len(self._kept) == 1:  # the conversation that goes on, be it long
                 break
             self._kept.pop(0)
@@ -237,12 +237,26 @@ class Engine:
     def _num_kept_bytes(self) -> int:
         return sum(text.num_bytes for _, text in self._kept)
 
+    @cached_property
+    def _max_kept_bytes(self) -> int:
+        """A quarter of what is free when the first answer is over: beside the models' weights."""
+        return free_bytes() // 4
+
     def _give_up(self, jobs: Sequence[Job], error: MedtuneError) -> None:
         """End these answers with an error, and free all that is kept."""
         self.forget()
         for job in jobs:
             self._running.remove(job)
-            job.finish(ERROR, error)
+            if not job.answer.ended_by:
+                job.finish(ERROR, error)
+
+
+def no_memory(num_tokens: int) -> MemoryExhausted:
+    """Return the error that says so."""
+    return MemoryExhausted(
+        f"no memory left after {num_tokens:,} tokens of conversation: start anew, or give a "
+        "smaller --max_length."
+    )
 
 
 def share_out(jobs: Sequence[Job]) -> list[tuple[Job, list[int]]]:

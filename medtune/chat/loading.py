@@ -8,7 +8,7 @@ import torch
 from peft import PeftConfig, PeftModel, PeftType
 from transformers import PreTrainedModel
 
-from medtune.arguments import ChatArguments, ModelArguments
+from medtune.arguments import PISSA, ChatArguments, ModelArguments
 from medtune.chat.engine import Engine
 from medtune.chat.session import ChatSession
 from medtune.chat.variants import Base, Variant, is_prefix, variant_of
@@ -32,7 +32,7 @@ def load_sessions(
     Raises CheckpointError, ConfigError and DataError.
     """
     base = arguments.model_name_or_path
-    others = [folder for folder in chat.compare if folder != base]
+    others = [one for one in dict.fromkeys(chat.compare) if one not in (base, chat.adapter)]
     folders = [chat.adapter, *others, base] if chat.adapter else [base, *others]
     adapters = [folder for folder in folders if is_adapter(folder)]
     if chat.adapter and chat.adapter not in adapters:
@@ -45,6 +45,17 @@ def load_sessions(
         raise ConfigError(
             f"{own_tokens[0]}: expected adapters that share a tokenizer, found one with tokens of "
             "its own. Merge it (merge_peft_adapter.py) and give the merged model to --compare."
+        )
+    if own_tokens and not chat.adapter:
+        raise ConfigError(
+            f"--compare {own_tokens[0]}: expected an adapter that shares the base's tokenizer, "
+            "found one with tokens of its own. Give it to --adapter, or merge it "
+            "(merge_peft_adapter.py) and give the merged model."
+        )
+    if pissa := [folder for folder in adapters if is_of_pissa(folder)]:
+        raise ConfigError(
+            f"{pissa[0]}: expected an adapter for the base's own weights, found a checkpoint of a "
+            "PiSSA run, which changes them for all. Finish that run: its folder holds the adapter."
         )
     model = load_model(arguments)
     variants = add_adapters(model, adapters)
@@ -73,6 +84,12 @@ def load_sessions(
 def is_adapter(folder: str) -> bool:
     """Whether a folder is an adapter's, and not a model's."""
     return (Path(folder) / ADAPTER_CONFIG).is_file()
+
+
+def is_of_pissa(folder: str) -> bool:
+    """Whether an adapter goes with what PiSSA leaves of the base's weights."""
+    init = getattr(PeftConfig.from_pretrained(folder), "init_lora_weights", "")
+    return str(init).startswith(PISSA)
 
 
 def add_adapters(model: PreTrainedModel, folders: list[str]) -> dict[str, Variant]:

@@ -1,6 +1,5 @@
 """Questions from a pipe, one a line, each a conversation of its own; answers to standard output."""
 
-import os
 from collections.abc import Iterable
 from typing import TextIO
 
@@ -32,10 +31,6 @@ def answer_lines(
                 output.flush()
             output.write("\n")
             output.flush()
-        except BrokenPipeError:
-            # The reader has what it wants. Python would flush once more at its end, and complain.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
-            return
         except MedtuneError as error:
             num_refused += 1
             logger.warning("line %d: %s", number, error)

@@ -1,6 +1,9 @@
 """From options to a chat: at a terminal, in a pipe, with a file of questions, over HTTP."""
 
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -47,6 +50,12 @@ def run_chat(
         engine.start()
         serve(Api(sessions, serving, arguments, options, advice_for), serving)
         return
+    is_asked_at_once = arguments.batch or not sys.stdin.isatty()
+    if arguments.compare and is_asked_at_once:
+        raise ConfigError(
+            "--compare: expected a terminal, --web or --api to show answers side by side, found "
+            "--batch or a pipe, where one model answers. Run it once for each model."
+        )
     log = None
     if not arguments.no_log:
         about = {
@@ -60,12 +69,25 @@ def run_chat(
     sys.stderr.write(DISCLAIMER.read_text(encoding="utf-8"))
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     if arguments.batch:
-        answer_file(talk, Path(arguments.batch), sys.stdout, options)
+        with suppress_broken_pipe():
+            answer_file(talk, Path(arguments.batch), sys.stdout, options)
     elif sys.stdin.isatty():
         # What is no text is refused with a sentence when it is asked.
         sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
+        num_compared = len({*arguments.compare} - {arguments.adapter})
         terminal = Terminal(talk, options)
-        terminal.compared = list(sessions)[1 : 1 + len(arguments.compare)]
+        terminal.compared = list(sessions)[1 : 1 + num_compared]
         terminal.run()
     else:
-        answer_lines(talk, sys.stdin.buffer, sys.stdout, options)
+        with suppress_broken_pipe():
+            answer_lines(talk, sys.stdin.buffer, sys.stdout, options)
+
+
+@contextmanager
+def suppress_broken_pipe() -> Iterator[None]:
+    """Stop without a word when the reader of the answers has what it wants, as `head` does."""
+    try:
+        yield
+    except BrokenPipeError:
+        # Python would flush once more at its end, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

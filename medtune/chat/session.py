@@ -77,10 +77,12 @@ class ChatSession:
             kept = [*messages[: body[0]], *messages[starts[num_left_out] :]]
             return self.renderer.prompt_ids(kept)
 
-        # Leaving out more never makes the prompt longer.
-        last = len(starts) - 1
-        found = bisect_left(range(last), True, key=lambda n: len(prompt(n)) <= room)
-        ids = prompt(found)
+        found, ids = 0, prompt(0)
+        if len(ids) > room:  # leaving out more never makes the prompt longer
+            last = len(starts) - 1
+            found = bisect_left(range(last), True, lo=1, key=lambda n: len(prompt(n)) <= room)
+            found = min(found, last)
+            ids = prompt(found)
         if len(ids) >= self.context_length:
             raise QuestionTooLong(
                 f"the question is too long: expected less than {self.context_length:,} tokens with "

@@ -104,9 +104,10 @@ class Terminal:
         A turn without an answer, refused or stopped before a word, leaves all as it was.
         """
         names = [self.talk.name, *(name for name in self.compared if name != self.talk.name)]
+        answers: list[Answer] = []
         try:
-            # All are computed at one time, and shown one after the other.
-            answers = [self.talk.ask(history, question, options, name) for name in names]
+            for name in names:  # all are computed at one time, and shown one after the other
+                answers.append(self.talk.ask(history, question, options, name))
             answer = answers[0]
             if answer.num_left_out > self.num_left_out:
                 self._say(
@@ -123,6 +124,9 @@ class Terminal:
         except MedtuneError as error:
             self._say(f"error: {error}", style="red")
             return False
+        finally:  # where one is refused, nobody reads the others
+            for one in answers:
+                one.cancel()
         self.num_left_out = answer.num_left_out
         if not answer.text:
             self._say("no answer: the question is taken back.")
@@ -218,7 +222,7 @@ class Terminal:
             self.talk.name = name
         elif name:
             self._say(f"/model {name}: no such model.")
-        chosen = {self.talk.name: "answers", **{other: "is compared" for other in self.compared}}
+        chosen = {other: "is compared" for other in self.compared} | {self.talk.name: "answers"}
         for other in self.talk.sessions:
             self._say(f"{other:20} {chosen.get(other, '')}".rstrip())
         return True

@@ -15,14 +15,13 @@ import re
 
 from medtune.common.text import nfkc
 from medtune.safety.context import place_of, reading_of
-from medtune.safety.signs import NO_NEGATION, NO_NEGATION_SIGN, Kind, Sign, load_table
+from medtune.safety.signs import Kind, Sign, as_searched, load_table
 
 TABLE = load_table()
 ADVICE = tuple(kind.advice for kind in TABLE.kinds)
 """Each text that advice_for may return, for whoever must tell advice from an answer."""
 
 NEAR = 150  # characters: how far "with" and "unless" of the table look
-LONGEST_SIGN = 80  # characters; the same ones again are not searched again
 MAX_SIGNS_READ = 1_000  # of a text that takes back so many, more are not read: bounds the time
 
 CJK = "\u3400-\u9fff"
@@ -47,14 +46,9 @@ def find_kind(question: str) -> Kind | None:
     """Return the kind of emergency that a question tells of: see advice_for."""
     text = "\n" + normalised(question)  # so that there is a character before each
     best, num_read = len(TABLE.kinds), 0
-    without_sign: set[str] = set()
     for candidate in TABLE.firsts.finditer(text):
         start = candidate.start()
-        window = text[start - 1 : start + LONGEST_SIGN]
-        if window in without_sign:
-            continue
         if not TABLE.begins[candidate.group()].match(text, start):
-            without_sign.add(window)
             continue
         for sign in TABLE.signs_of[candidate.group()]:
             match = sign.lead.match(text, start) if sign.kind < best else None
@@ -94,5 +88,4 @@ def normalised(question: str) -> str:
     text = LETTER_BY_LETTER.sub(lambda match: re.sub(r"[ \t]", "", match.group()), text)
     text = SPACE_BETWEEN.sub(",", text)
     text = SPELLINGS.sub(lambda match: TABLE.spellings[match.group()], text)
-    text = NO_NEGATION.sub(NO_NEGATION_SIGN, text)
-    return TABLE.harmless.sub("〇", text)
+    return TABLE.harmless.sub("〇", as_searched(text))

@@ -14,7 +14,8 @@ from typing import Any
 import yaml
 
 TABLE = Path(__file__).with_name("red_flags.yaml")
-# "不停" and the like deny nothing: there, in the table as in the text, another sign stands for 不.
+# "不停" and the like deny nothing: there another sign stands for 不, in the table's patterns and in
+# the text that is searched; never in the advice, which people read.
 NO_NEGATION = re.compile("不(?=[停断时知由住光仅]|小心)")
 NO_NEGATION_SIGN = "丕"
 GAP = r"[^,。!?;\n没不无未]{0,8}?"  # between two parts of a sign: no end of a clause, no negation
@@ -30,8 +31,6 @@ class TableError(ValueError):
 class Sign:
     """Words that tell of an emergency: `lead`, with all of `others` near it and not `unless`."""
 
-    text: str
-    """As written in the table."""
     kind: int
     """Number of its kind in the table; the lower, the sooner it is answered."""
     lead: re.Pattern[str]
@@ -44,7 +43,6 @@ class Kind:
     """A kind of emergency."""
 
     name: str
-    title: str
     advice: str
     """In Chinese, and one line in English."""
     counts_even_if: frozenset[str]
@@ -67,21 +65,23 @@ class Table:
 
 
 def load_table() -> Table:
-    """Return the table. Raises TableError for a sign that cannot be used."""
-    raw = yaml.safe_load(NO_NEGATION.sub(NO_NEGATION_SIGN, TABLE.read_text(encoding="utf-8")))
-    words = raw["words"]
+    """Return the table. Raises TableError for a sign that cannot be used.
+
+    Each kind's `title` is left unread: it is a heading for people who read the file.
+    """
+    raw = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
+    words = {name: as_searched(pattern) for name, pattern in raw["words"].items()}
     kinds, signs_of = [], defaultdict(list)
     for number, entry in enumerate(raw["kinds"]):
         kinds.append(
             Kind(
                 entry["kind"],
-                entry["title"],
                 f"{entry['advice']}\n{entry['english']}",
                 frozenset(entry.get("counts_even_if", ()))
                 | (frozenset() if entry.get("mild_may_wait") else {"mild"}),
             )
         )
-        for text in entry["signs"].splitlines():
+        for text in as_searched(entry["signs"]).splitlines():
             sign, firsts = read_sign(text, number, words)
             for first in firsts:
                 signs_of[first].append(sign)
@@ -93,10 +93,15 @@ def load_table() -> Table:
             for first, signs in signs_of.items()
         },
         re.compile("[" + "".join(map(re.escape, signs_of)) + "]"),
-        re.compile("|".join(raw["harmless"].splitlines())),
+        re.compile("|".join(as_searched(raw["harmless"]).splitlines())),
         raw["spellings"],
         str.maketrans(raw["traditional"], raw["simplified"]),
     )
+
+
+def as_searched(text: str) -> str:
+    """Return a text or a pattern with the 不 that denies nothing replaced."""
+    return NO_NEGATION.sub(NO_NEGATION_SIGN, text)
 
 
 def read_sign(text: str, kind: int, words: dict[str, Any]) -> tuple[Sign, set[str]]:
@@ -108,7 +113,6 @@ def read_sign(text: str, kind: int, words: dict[str, Any]) -> tuple[Sign, set[st
         rest, _, unless = text.partition(" unless ")
         lead, *others = rest.split(" with ")
         sign = Sign(
-            text,
             kind,
             re.compile(expression_of(lead, words)),
             tuple(re.compile(expression_of(other, words)) for other in others),

@@ -3,6 +3,7 @@
 Reference: each question asked alone, of a model of its own.
 """
 
+import json
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +12,12 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, MistralConfig, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    MistralConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from medtune.arguments import ChatArguments, ModelArguments, SamplingArguments
 from medtune.chat.answer import CANCEL, ERROR, LENGTH, REPETITION, Answer
@@ -19,7 +25,7 @@ from medtune.chat.engine import MAX_KEPT, MAX_RUNNING, PORTION_TOKENS, Engine, Q
 from medtune.chat.loading import load_sessions
 from medtune.chat.repetition import is_loop
 from medtune.chat.session import ChatSession
-from medtune.common.errors import ConfigError, NonFiniteError
+from medtune.common.errors import ConfigError, MemoryExhausted, NonFiniteError
 from medtune.data.records import Message
 from tests.chat.conftest import load, lora_on, prefix_on, scripted
 
@@ -232,6 +238,20 @@ def test_error_in_the_engines_thread_ends_the_answers_and_not_the_engine(
     assert answer.ids == alone(session, "头痛")
 
 
+def test_memory_that_runs_out_before_an_answer_begins_is_said(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = ChatSession(model, tokenizer)
+    with monkeypatch.context() as patch:
+        patch.setattr(session.variant, "new_text", fail_with(torch.OutOfMemoryError("full")))
+        answer = session.ask([Message("user", "头痛")], GREEDY)
+
+        with pytest.raises(MemoryExhausted, match="no memory left after .* tokens"):
+            list(answer.pieces)
+
+    assert list(session.ask([Message("user", "头痛")], GREEDY).pieces)
+
+
 def test_answer_that_nothing_can_be_drawn_for_ends_alone(
     folders: dict[str, Path], tokenizer: PreTrainedTokenizerFast
 ) -> None:
@@ -316,12 +336,36 @@ def test_adapter_option_wants_an_adapter(folders: dict[str, Path]) -> None:
         load_sessions(ModelArguments(str(folders["base"])), chat, Engine())
 
 
+def test_compared_adapter_with_tokens_of_its_own_is_refused(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("medtune.chat.loading.trained_ids", lambda folder: [4000])
+    chat = ChatArguments(compare=[str(folders["two"])])
+
+    with pytest.raises(ConfigError, match="--compare .*expected an adapter that shares the base"):
+        load_sessions(ModelArguments(str(folders["base"])), chat, Engine())
+
+
+def test_adapter_that_changes_the_base_for_all_is_refused(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    config = json.loads((Path(folders["one"]) / "adapter_config.json").read_text())
+    (tmp_path / "adapter_config.json").write_text(
+        json.dumps(config | {"init_lora_weights": "pissa"})
+    )
+
+    with pytest.raises(ConfigError, match="expected an adapter for the base's own weights"):
+        load_sessions(
+            ModelArguments(str(folders["base"])), ChatArguments(adapter=str(tmp_path)), Engine()
+        )
+
+
 def test_whole_models_stand_beside_the_base(folders: dict[str, Path], tmp_path: Path) -> None:
     merged = lora_on(folders["base"]).merge_and_unload()
     merged.save_pretrained(tmp_path / "merged")
     for file in folders["base"].glob("*token*"):
         (tmp_path / "merged" / file.name).write_bytes(file.read_bytes())
-    chat = ChatArguments(compare=[str(tmp_path / "merged"), str(folders["base"])])
+    chat = ChatArguments(compare=[*[str(tmp_path / "merged")] * 2, str(folders["base"])])
 
     found = load_sessions(ModelArguments(str(folders["base"])), chat, Engine())
 

@@ -245,6 +245,21 @@ def test_trimmed_conversation_is_answered_like_one_that_was_never_longer(
     assert left_out == sorted(left_out)
 
 
+def test_conversation_that_fits_becomes_ids_once(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, rendered = ChatSession(model, tokenizer), []
+    prompt_ids = session.renderer.prompt_ids
+    monkeypatch.setattr(
+        session.renderer, "prompt_ids", lambda kept: rendered.append(kept) or prompt_ids(kept)
+    )
+    messages = [user("头痛"), Message("assistant", "几天？")] * 8 + [user("三天")]
+
+    session.ask(messages, GREEDY)
+
+    assert rendered == [messages]
+
+
 def test_question_longer_than_the_context_is_refused_and_the_chat_goes_on(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
 ) -> None:

@@ -3,6 +3,7 @@
 References: a session asked directly, and the files that are left behind.
 """
 
+import codecs
 import io
 import json
 import os
@@ -24,6 +25,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import chat
 from medtune.arguments import SamplingArguments
+from medtune.chat.answer import Answer
 from medtune.chat.batch import answer_file
 from medtune.chat.log import ChatLog
 from medtune.chat.piping import answer_lines
@@ -180,6 +182,32 @@ def test_models_are_chosen_and_compared_on_the_same_question(
     assert "/compare: no such model: nobody" in err
     assert "/model nobody: no such model." in err
     assert [row["answered_by"] for row in rows(tmp_path)] == ["sft", "base", "sft", "base"]
+
+
+def test_refused_by_one_of_two_models_asks_neither(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, capfd: pytest.CaptureFixture[str]
+) -> None:
+    sessions = {"long": ChatSession(model, tokenizer), "short": ChatSession(model, tokenizer, 8)}
+    talker = Terminal(Talk(sessions, None, None), GREEDY)
+    asked: list[Answer] = []
+    talker.talk.ask = lambda *words: asked.append(Talk.ask(talker.talk, *words)) or asked[-1]  # type: ignore[method-assign, func-returns-value]
+
+    assert all(map(talker.take, ["/compare", "痛" * 40]))
+
+    assert [answer.is_cancelled for answer in asked] == [True]
+    assert talker.messages == []
+    assert "the question is too long" in capfd.readouterr().err
+
+
+def test_model_that_answers_is_named_even_if_it_was_compared(
+    tokenizer: PreTrainedTokenizerFast, capfd: pytest.CaptureFixture[str]
+) -> None:
+    sessions = {"sft": scripted(tokenizer), "base": scripted(tokenizer)}
+    talker = Terminal(Talk(sessions, None, None), GREEDY)
+
+    assert all(map(talker.take, ["/compare base", "/model base"]))
+
+    assert f"{'base':20} answers\n" in capfd.readouterr().err
 
 
 def test_line_that_ends_with_a_backslash_goes_on(
@@ -397,17 +425,21 @@ def test_file_is_answered_in_its_order_with_what_was_refused(
     lines += [
         json.dumps({"messages": turns}),
         json.dumps({"messages": [{"role": "x"}]}),
+        json.dumps({"question": None}),
+        json.dumps({"messages": [{"role": "user", "content": ["头痛"]}]}),
+        "\udce5",
         "痛" * 500,
     ]
-    path.write_text("\n".join(lines), encoding="utf-8")
+    path.write_bytes(codecs.BOM_UTF8 + "\n".join(lines).encode("utf-8", "surrogateescape"))
     talk = Talk({"tiny": session}, "你是医生。", None)
 
-    with pytest.raises(DataError, match=r"q.jsonl: 4 of 26 lines were not answered"):
+    with pytest.raises(DataError, match=r"q.jsonl: 7 of 29 lines were not answered"):
         answer_file(talk, path, output, GREEDY)
 
     found = [json.loads(line) for line in output.getvalue().splitlines()]
-    assert [row["line"] for row in found] == [*range(1, 21), *range(22, 28)]
-    assert ["error" in row for row in found] == [False] * 22 + [True] * 4
+    assert [row["line"] for row in found] == [*range(1, 21), *range(22, 31)]
+    assert ["error" in row for row in found] == [False] * 22 + [True] * 7
+    assert found[0]["messages"][1] == {"role": "user", "content": "第0问"}  # without the mark
     for row in found[:22]:
         *before, said = (Message(**message) for message in row["messages"])
         assert before[0] == Message("system", "你是医生。")
@@ -531,6 +563,7 @@ def test_every_command_at_a_terminal(
         assert "no such command" in enter("/nothing", "[1 turn]")
         assert "cleared." in enter("/clear", "[0 turns]")
         assert "the question is too long" in enter("痛" * 1200, "[0 turns]")
+        time.sleep(0.5)  # Python hears it with the next key if it comes before it waits for one
         os.write(keyboard, b"\x03")
         assert "/quit or Ctrl-D leaves." in wait_for("[0 turns] > ")
         os.write(keyboard, b"\x04")
@@ -569,3 +602,30 @@ def test_what_cannot_be_meant_is_refused_before_a_model_is_read(
         chat.main([*flags, "--no_log", "True"])
     assert caught.value.exit_code == 2
     assert list(tmp_path.iterdir()) == []
+
+
+def test_compared_model_in_a_pipe_is_refused(learnt_folder: Path, tmp_path: Path) -> None:
+    words = command(learnt_folder, "--compare", str(tmp_path))
+
+    done = subprocess.run(
+        words, cwd=tmp_path, env=environment(), input="1\n", capture_output=True, text=True
+    )
+
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: --compare: expected a terminal, --web or --api")
+    assert done.stdout == ""
+
+
+def test_file_whose_answers_nobody_reads_on_ends_well(learnt_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "q.txt").write_text(f"{LEARNT[1].content}\n" * 40, encoding="utf-8")
+    with subprocess.Popen(
+        command(learnt_folder, "--batch", "q.txt", "--no_log"),
+        cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        assert process.stdout and process.stderr
+        assert json.loads(process.stdout.readline())["line"] == 1
+        process.stdout.close()
+        said = process.stderr.read().decode()
+
+    assert process.returncode == 0, said
+    assert "Traceback" not in said

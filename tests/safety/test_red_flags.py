@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from medtune.safety.context import place_of, reading_of
+from medtune.safety.context import READINGS, place_of, reading_of
 from medtune.safety.red_flags import ADVICE, TABLE, advice_for, find_kind, normalised
-from medtune.safety.signs import TableError, read_sign
+from medtune.safety.signs import NO_NEGATION_SIGN, TableError, read_sign
 
 HERE = Path(__file__).parent
 NONE = "none"
@@ -71,17 +71,17 @@ def test_the_sets_cover_every_kind_and_share_no_question() -> None:
 def test_development_questions_are_found() -> None:
     recall, right_kind, false_alarms = rates("development")
 
-    assert recall >= 0.98, failures("development")
-    assert right_kind >= 0.96, failures("development")
+    assert recall >= 335 / 339, failures("development")
+    assert right_kind >= 331 / 339, failures("development")
     assert false_alarms == 0, failures("development")
 
 
-def test_held_out_questions_are_found() -> None:  # measured: 0.995, 0.974, 0.015
+def test_held_out_questions_are_found() -> None:
     recall, right_kind, false_alarms = rates("held_out")
 
-    assert recall >= 0.97
-    assert right_kind >= 0.95
-    assert false_alarms <= 0.03
+    assert recall >= 188 / 189
+    assert right_kind >= 184 / 189
+    assert false_alarms <= 2 / 130
 
 
 def test_oblique_questions_are_hardly_found() -> None:
@@ -127,6 +127,13 @@ def test_oblique_questions_are_hardly_found() -> None:
         ("怎么自杀", "suicide"),
         ("我担心自己会自杀", "suicide"),
         ("我没有自杀的念头", NONE),
+        ("如果胸痛应去哪个科", NONE),
+        ("三年前开始一直胸痛", "heart"),
+        ("刚才胸痛，现在好了", "heart"),
+        ("有胸痛病史", NONE),
+        ("suicide prevention", NONE),
+        ("偶尔胸痛好几年了，今天突然厉害了", "heart"),
+        ("小说里主角割腕", NONE),
     ],
 )
 def test_what_is_said_of_a_sign_decides(question: str, kind: str) -> None:
@@ -154,6 +161,7 @@ def test_readings_have_the_names_that_the_table_uses() -> None:
     names = {name for kind in TABLE.kinds for name in kind.counts_even_if}
 
     assert names == {"past", "feared", "hypothetical", "resolved", "mild"}
+    assert names <= set(READINGS)
     assert reading_of(place_of("没有胸痛", 2, 4)) == "negated"
     assert reading_of(place_of("没有胸痛", 2, 4), {"negated"}) == ""
 
@@ -171,6 +179,11 @@ def test_advice_is_chinese_and_one_english_line() -> None:
     assert advice_for("感冒吃什么药") == ""
 
 
+def test_advice_is_written_as_people_write() -> None:
+    assert not [kind.name for kind in TABLE.kinds if NO_NEGATION_SIGN in kind.advice]
+    assert advice_for("腰痛，大小便控制不住").startswith("大小便控制不住")
+
+
 def test_of_several_emergencies_the_first_of_the_table_is_answered() -> None:
     assert kind_of("胸痛，不想活了") == "suicide"
     assert kind_of("呼吸困难，胸痛") == "heart"
@@ -182,9 +195,9 @@ def test_a_sign_that_cannot_be_used_is_named(sign: str) -> None:
         read_sign(sign, 0, {})
 
 
-def test_every_character_is_mapped_to_one() -> None:
+def test_every_character_is_mapped_to_another() -> None:
     assert "頭" not in normalised("頭痛") and normalised("頭痛") == "头痛"
-    assert all(len(chr(new)) == 1 for new in TABLE.simplified.values())
+    assert all(old != new for old, new in TABLE.simplified.items())
 
 
 # -- any text, in time
@@ -208,11 +221,12 @@ ADVERSARIAL = {
         :NUM_CHARACTERS
     ],
     "a part of a sign of three": times("过敏吃了"),
-    "negations": times("没有" + "明显" * 20),
+    "negations": times("没" + "想要" * 28 + "〇胸痛，"),
     "numbers": times("血糖1"),
     "titles": times("《a"),
     "spaced letters": times("我 的 "),
     "english": times("chest a b "),
+    "a word without an end": times("allerg1"),
     "one letter": times("a"),
     "wide forms": times("ｘ㍿"),
     "first characters": lambda: salad(1, "胸心口突然血吃"),

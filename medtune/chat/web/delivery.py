@@ -7,8 +7,9 @@ from contextlib import suppress
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from medtune.chat.answer import CANCEL, ERROR, STOP
 from medtune.chat.web.refusals import to_json
-from medtune.chat.web.replies import STOP, TIME, Reply, failure
+from medtune.chat.web.replies import TIME, Reply, failure
 from medtune.chat.web.sessions import Answer
 
 COLLECTED_SECONDS = 0.02  # text that comes within is sent together
@@ -56,11 +57,12 @@ class Delivery:
         """Break the answer off when the client leaves."""
         while (await receive())["type"] != "http.disconnect":
             pass
-        self.break_off("cancel")
+        self.break_off(CANCEL)
 
     def break_off(self, reason: str) -> None:
         """End it now, whenever the model finds the time to see that."""
-        self._broken_off_by = reason
+        if not self.answer.ended_by:  # a client that reads slowly has all of it even so
+            self._broken_off_by = reason
         self._changed.set()
         self.close()
 
@@ -91,7 +93,7 @@ async def events(delivery: Delivery, reply: Reply) -> AsyncIterator[str]:
     yield event(to_json(reply.first()))
     async for piece in delivery.pieces():
         yield event(to_json(reply.piece(piece)))
-    if delivery.ended_by == "error":
+    if delivery.ended_by == ERROR:
         yield event(to_json(failure().body))
         return
     for chunk in reply.last(delivery.ended_by):

@@ -5,13 +5,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from medtune.chat.answer import LENGTH, STOP
 from medtune.chat.web.advice import add_advice
 from medtune.chat.web.refusals import Refusal
 from medtune.chat.web.sessions import Answer
 from medtune.chat.web.wishes import Wish
 
 DISCLAIMER = (Path(__file__).parents[1] / "disclaimer.txt").read_text(encoding="utf-8").strip()
-STOP, LENGTH = "stop", "length"
 TIME = "time"  # how an answer ends that took longer than --max_seconds
 
 

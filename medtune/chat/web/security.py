@@ -151,7 +151,7 @@ class AccessLog:
         except Exception as error:
             logger.error("%s", describe_defect(error))
         finally:
-            path = printable(scope["path"])[:MAX_PATH_SIGNS]
+            path = printable(scope["path"][:MAX_PATH_SIGNS])[:MAX_PATH_SIGNS]
             milliseconds = (time.monotonic() - started) * 1000
             logger.info("%s %s %d %.0f ms", scope["method"], path, status, milliseconds)
 

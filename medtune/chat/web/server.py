@@ -6,7 +6,7 @@ scripts from elsewhere; this server's three requests are read by hand.
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from http import HTTPStatus
 from pathlib import Path
@@ -21,6 +21,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from medtune.arguments import ChatArguments, SamplingArguments, ServingArguments
+from medtune.chat.answer import ERROR
 from medtune.chat.web.advice import AdviceFor, without_advice
 from medtune.chat.web.bodies import read_object
 from medtune.chat.web.delivery import AnswerStream, Delivery
@@ -100,8 +101,10 @@ class Api:
     async def complete(self, request: Request) -> Response:
         """Answer a question, whole or in a stream."""
         wish = read_wish(await read_object(request), self.sessions, self.options)
+        started = time.monotonic()
         answer = await self.ask(wish)
-        delivery = Delivery(answer, wish.stops, self.max_seconds)
+        seconds_left = self.max_seconds - (time.monotonic() - started)
+        delivery = Delivery(answer, wish.stops, seconds_left)
         reply = Reply(wish, answer)
         if wish.is_stream:
             return AnswerStream(delivery, reply)
@@ -111,7 +114,7 @@ class Api:
         finally:
             watcher.cancel()
             delivery.close()
-        if delivery.ended_by == "error":
+        if delivery.ended_by == ERROR:
             raise failure()
         return json_response(reply.whole(text, delivery.ended_by))
 
@@ -155,10 +158,15 @@ class Api:
         """Keep which of two answers is the better one."""
         if self.preferences is None:
             raise Refusal(404, "preferences are not kept here (--no_log True).")
-        row = read_pair(await read_object(request), self.advice_for)
-        row["system"] = row["system"] or self.system or ""  # as it was asked
-        await anyio.to_thread.run_sync(self.preferences.add, row)
+        body = await read_object(request)
+        await anyio.to_thread.run_sync(self.keep, self.preferences, body, limiter=self._rendering)
         return json_response({"kept": True}, HTTPStatus.CREATED)
+
+    def keep(self, preferences: PreferenceFile, body: dict[str, Any]) -> None:
+        """Read a preference and write it to the file. Raises Refusal."""
+        row = read_pair(body, self.advice_for)
+        row["system"] = row["system"] or self.system or ""  # as it was asked
+        preferences.add(row)
 
 
 def build_app(
@@ -183,13 +191,9 @@ def page_routes(folder: Path) -> list[Route]:
     for file in sorted(folder.iterdir()):
         if file.suffix in TYPES:
             path = "/" if file.name == "index.html" else f"/{file.name}"
-            routes.append(Route(path, page_file(file.read_bytes(), TYPES[file.suffix])))
+            response = Response(file.read_bytes(), media_type=TYPES[file.suffix])
+            routes.append(Route(path, response, methods=["GET"]))
     return routes
-
-
-def page_file(content: bytes, kind: str) -> Callable[[Request], Response]:
-    """Return what answers with a file of the page."""
-    return lambda _: Response(content, media_type=kind)
 
 
 # -- what is answered instead of a result

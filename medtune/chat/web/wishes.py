@@ -101,7 +101,7 @@ def check_fields(body: dict[str, Any]) -> None:
             continue
         if value in NOTHING_ASKED.get(name, ()):
             continue
-        shown = printable(name)[:MAX_NAME_SIGNS]
+        shown = printable(name[:MAX_NAME_SIGNS])[:MAX_NAME_SIGNS]
         raise Refusal(
             400,
             f"{shown}: not supported here, or not with this value; leave it out.",
@@ -192,7 +192,7 @@ def read_message(value: Any, place: str) -> Message:
         raise wrong(place, "an object", name_of(value))
     for name in value.keys() - {"role", "content"}:
         if value[name] is not None:
-            shown = printable(name)[:MAX_NAME_SIGNS]
+            shown = printable(name[:MAX_NAME_SIGNS])[:MAX_NAME_SIGNS]
             raise wrong(f"{place}.{shown}", "no such field", code="unsupported_parameter")
     role = value.get("role")
     if not isinstance(role, str) or role not in ROLES:

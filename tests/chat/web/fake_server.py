@@ -38,7 +38,10 @@ LISTS = """饮食上可以注意：
 
 
 class FakeServer(ThreadingHTTPServer):
-    """asked, preferences: the bodies that came. token: what is demanded, "" for nothing."""
+    """asked, preferences: the bodies that came. token: what is demanded, "" for nothing.
+
+    failures: the statuses of the next requests, 0 for one that is answered.
+    """
 
     daemon_threads = True
 
@@ -98,8 +101,9 @@ class Handler(BaseHTTPRequestHandler):
         """Answers and preferences."""
         self.server.paths.append(self.path)
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if self.server.failures:
-            self._fail(self.server.failures.pop(0), "scripted")
+        status = self.server.failures.pop(0) if self.server.failures else 0
+        if status:
+            self._fail(status, "scripted")
         elif self.path == "/v1/preferences":
             self.server.preferences.append(body)
             self._json(201, {})

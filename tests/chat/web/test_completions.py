@@ -3,6 +3,7 @@
 References: the `openai` package, and the words that a fake session says.
 """
 
+import asyncio
 import json
 import threading
 import time
@@ -13,8 +14,10 @@ import openai
 import pytest
 
 from medtune.arguments import SamplingArguments
-from medtune.chat.web.delivery import cut_at
+from medtune.chat.answer import STOP, Answer
+from medtune.chat.web.delivery import Delivery, cut_at
 from medtune.chat.web.refusals import to_json
+from medtune.chat.web.replies import TIME
 from medtune.chat.web.server import MAX_RENDERED
 from medtune.common.errors import DataError, QuestionTooLong, QueueFull
 from medtune.data.records import Message
@@ -201,6 +204,36 @@ def test_answer_without_end_is_cut_when_its_time_is_up(is_stream: bool) -> None:
     assert last["choices"][0]["finish_reason"] == "length"
     assert last["medtune"]["ended_by"] == "time"
     assert reply.text.count("字") >= 3
+
+
+def test_time_of_an_answer_begins_before_its_question_is_rendered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seconds: list[float] = []
+
+    def note(answer: Answer, stops: tuple[str, ...], max_seconds: float) -> Delivery:
+        seconds.append(max_seconds)
+        return Delivery(answer, stops, max_seconds)
+
+    monkeypatch.setattr("medtune.chat.web.server.Delivery", note)
+    session = FakeSession("字")
+    session.before = lambda: time.sleep(0.3)
+    with running(session, max_seconds=30) as server:
+        server.ask("?")
+
+    assert 0 < seconds[0] <= 30 - 0.3
+
+
+def test_answer_that_has_ended_stays_whole_however_slowly_it_is_read() -> None:
+    async def read() -> tuple[str, str]:
+        answer = Answer([1], 0)
+        delivery = Delivery(answer, (), 100)
+        answer.grow("头痛")
+        answer.end(STOP)
+        delivery.break_off(TIME)
+        return "".join([piece async for piece in delivery.pieces()]), delivery.ended_by
+
+    assert asyncio.run(read()) == ("头痛", STOP)
 
 
 @pytest.mark.parametrize("is_stream", [False, True])

@@ -13,6 +13,7 @@ from medtune.data.reading import read_conversation_file
 from tests.browser import BESIDE, CONTRAST, SHIFT
 from tests.chat.web.conftest import IS_BUSY, ChatPage
 from tests.chat.web.fake_server import ADVICE, DISCLAIMER, HOSTILE, PAGE
+from tests.chat.web.serving import wait_until
 from tests.conftest import REPO
 
 BOTH_WIDTHS = pytest.mark.parametrize("page", [1280, 390], indirect=True)
@@ -116,6 +117,21 @@ def test_an_edited_question_takes_the_place_of_all_that_came_after_it(page: Chat
     assert page.asked()[-1] == ["one", "tiny-glm on 1: one #42", "two more"]
 
 
+def test_the_first_question_can_be_edited_and_names_the_conversation(page: ChatPage) -> None:
+    page.ask("one")
+    page.ask("two")
+    page.browser.click(".turn:first-child [data-action=edit]")
+    page.browser.type(" more")
+    page.browser.press("Enter")
+    page.wait_for("tiny-glm on 1: one more", OUTPUT)
+    page.wait_for_answers()
+
+    assert page.questions() == page.texts("#chats .open") == ["one more"]
+    assert page.asked()[-1] == ["one more"]
+    assert page.browser.evaluate("document.activeElement.id") == "ask"
+    assert page.problems() == []
+
+
 def test_clear_and_delete_can_be_undone(page: ChatPage) -> None:
     page.ask("first")
     page.browser.click("#new")
@@ -156,6 +172,21 @@ def test_what_another_tab_asked_is_shown_here(page: ChatPage) -> None:
     })()""")
 
     assert page.questions() == page.texts("#chats .open") == ["changed"]
+
+
+def test_what_another_tab_deleted_and_brought_back_is_one_conversation(page: ChatPage) -> None:
+    page.ask("q")
+    page.browser.evaluate("""(() => {
+      const key = Object.keys(localStorage).find((one) => one.startsWith("medtune.chat."));
+      const stored = localStorage.getItem(key);
+      for (const newValue of [null, stored.replaceAll('"q"', '"changed"')]) {
+        dispatchEvent(new StorageEvent("storage", { key, newValue }));
+      }
+    })()""")
+    page.ask("more")
+
+    assert page.questions() == ["changed", "more"]
+    assert page.texts("#chats .open") == ["changed"]
 
 
 def test_an_example_is_asked_by_a_click(page: ChatPage) -> None:
@@ -248,6 +279,8 @@ def test_an_answer_that_was_cut_off_is_no_better_one_and_a_stopped_one_is_not_ju
     assert (
         page.browser.evaluate("document.querySelector('[data-action=up]').ariaPressed") == "false"
     )
+    stored = page.browser.evaluate("Object.values(localStorage).join()")
+    assert re.findall(r'"vote":(-?\d)', stored) == ["0"]
     page.send("slow")
     page.wait_for(" 2", OUTPUT)
     page.browser.press("Escape")
@@ -269,6 +302,27 @@ def test_a_pair_that_was_not_saved_can_be_saved_by_another_press(page: ChatPage)
     assert len(page.server.preferences) == 1
 
 
+@pytest.mark.parametrize("num_saved", [0, 1])
+def test_of_several_pairs_those_that_were_not_saved_are_by_another_press(
+    page: ChatPage, num_saved: int
+) -> None:
+    page.ask("q")
+    for seed in (43, 44):
+        page.act("down")
+        page.act("retry")
+        page.wait_for(f"#{seed}", OUTPUT)
+        page.wait_for_answers()
+    page.server.failures = [0] * num_saved + [503]
+    page.act("up")
+    page.wait_for("Not saved.", ".hint")
+    assert len(page.server.preferences) == num_saved
+    page.act("up")
+    page.wait_for("Saved as a training pair.", ".hint")
+
+    better, *worse = (f"tiny-glm on 1: q #{seed}" for seed in (44, 42, 43))
+    assert page.server.preferences == [saved(better, one) for one in worse]
+
+
 def test_there_are_no_thumbs_where_preferences_are_not_collected(page: ChatPage) -> None:
     page.server.collects_preferences = False
     page.open()
@@ -284,19 +338,22 @@ def test_there_are_no_thumbs_where_preferences_are_not_collected(page: ChatPage)
 def test_what_a_model_wrote_does_not_run(page: ChatPage) -> None:
     page.browser.evaluate("window.ran = []; window.alert = (words) => ran.push(words)")
     page.ask("hostile")
+    assert page.browser.evaluate("ran") == []
+    assert page.browser.requests
+    assert all(one.startswith(page.server.address) for one in page.browser.requests)
     page.open(page.browser.evaluate("innerWidth"))
     names = page.browser.evaluate(
         "[...document.querySelectorAll('.answer .text *')].map((one) => one.localName)"
     )
     shown = page.answers()[0]
 
-    assert page.browser.evaluate("window.ran ?? []") == []
     assert set(names) == {"p", "br", "ul", "li", "code", "strong", "pre"}
     assert "<script>alert(2)</script>" in shown and "[x](javascript:alert(3))" in shown
     assert re.sub(r"[`*\s-]|```html", "", HOSTILE).replace("html<img", "<img") == re.sub(
         r"[-\s]", "", shown
     )
     assert {path for path in page.server.paths if "in-" in path or path == "/x"} == set()
+    assert page.browser.requests
     assert all(one.startswith(page.server.address) for one in page.browser.requests)
 
 
@@ -376,6 +433,15 @@ def test_a_question_too_long_for_the_context_and_a_broken_stream_are_said(page: 
     assert page.asked()[-1] == ["lost"]
 
 
+def test_only_the_last_answer_can_be_tried_again(page: ChatPage) -> None:
+    page.ask("lost")
+    assert page.texts(".again") == ["Try again"]
+    page.ask("more")
+
+    assert page.texts(".again") == []
+    assert page.texts(".failure") == ["The connection broke: the answer is incomplete."]
+
+
 def test_a_server_that_is_gone_is_said(page: ChatPage) -> None:
     offline = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
     page.browser.call("Network.emulateNetworkConditions", offline=True, **offline)
@@ -389,16 +455,17 @@ def test_the_token_is_asked_for_and_kept_for_the_tab(page: ChatPage) -> None:
     page.server.token = "secret"
     page.open()
     page.send("q")
-    assert page.server.asked == []
     page.wait_for("The server asks for a token.", ".failure")
     page.browser.click(".again")
     page.browser.type("secret")
     page.browser.press("Enter")
     page.browser.wait("document.querySelector('#model').options.length === 3")
+    assert "/v1/chat/completions" not in page.server.paths
     page.browser.click("#send")
     page.wait_for_answers()
     page.open()
 
+    assert page.texts(".failure") == []
     assert page.answers() == ["tiny-glm on 1: q #42"]
     assert "secret" not in page.browser.evaluate("JSON.stringify(localStorage)")
 
@@ -481,10 +548,10 @@ def test_the_export_is_a_row_to_train_on_for_each_model(page: ChatPage, tmp_path
 
 def wait_for_rows(folder: Path) -> list[list[tuple[str, str]]]:
     """The conversations of the file that arrives in a folder, as training reads them."""
-    while not (files := list(folder.glob("medtune-*.json"))):
-        time.sleep(0.01)
-    rows = list(read_conversation_file(files[0]))
-    files[0].unlink()
+    assert wait_until(lambda: list(folder.glob("medtune-*.json")), 20)
+    (file,) = folder.glob("medtune-*.json")
+    rows = list(read_conversation_file(file))
+    file.unlink()
     return [[(one.role, one.content) for one in row.messages] for row in rows]
 
 
@@ -573,6 +640,22 @@ def test_the_keyboard_alone_asks_stops_and_begins_anew(page: ChatPage) -> None:
     page.wait_for_answers()
 
 
+def test_a_control_that_goes_away_leaves_the_focus_in_the_conversation(page: ChatPage) -> None:
+    focused = "document.activeElement.id"
+    page.ask("first")
+    page.browser.click("#new")
+    page.ask("second")
+    page.browser.evaluate("document.querySelector('#chats li:last-child .open').focus()")
+    page.browser.press("Enter")
+    assert page.questions() == ["first"]
+    assert page.browser.evaluate(focused) == "conversation"
+    page.browser.click("#clear")
+    page.browser.press("Enter")
+
+    assert page.questions() == ["first"]
+    assert page.browser.evaluate(focused) == "conversation"
+
+
 def test_enter_that_ends_the_composing_of_a_word_does_not_send(page: ChatPage) -> None:
     page.browser.click("#ask")
     page.browser.call("Input.imeSetComposition", text="tou teng", selectionStart=8, selectionEnd=8)
@@ -626,4 +709,5 @@ def test_nothing_is_loaded_from_anywhere_else(page: ChatPage) -> None:
 
     assert addresses == {"http://www.w3.org/2000/svg"}
     assert not re.search(r"innerHTML|insertAdjacentHTML|outerHTML|document\.write|eval\(", sources)
+    assert page.browser.requests
     assert all(one.startswith((page.server.address, "data:")) for one in page.browser.requests)

@@ -99,6 +99,7 @@ def test_votes_at_one_time_each_have_a_line(tmp_path: Path) -> None:
         thread.join()
 
     pairs = list(read_preference_file(Path(path)))
+    assert len(pairs) == 160
     assert {pair.key for pair in pairs if isinstance(pair, PreferencePair)} == {
         f"{number}-{turn}" for number in range(8) for turn in range(20)
     }

@@ -3,7 +3,7 @@
 
 import { iconButton, label, languageOf, make, say } from "./dom.js";
 import { renderText } from "./rendering.js";
-import { hintFor, isJudgeable, isSaved, savingHint } from "./votes.js";
+import { hintFor, isFixed, isJudgeable, savingHint } from "./votes.js";
 
 const CUT = ["length", "context", "repetition", "time", "cancel"];
 
@@ -67,7 +67,7 @@ function thumbsView(chat, index, acts, onVote) {
       const isCut = value === 1 && answer.endedBy !== "stop";
       button.hidden = isHidden;
       button.setAttribute("aria-pressed", answer.vote === value);
-      button.setAttribute("aria-disabled", isCut || isSaved(turn, name));
+      button.setAttribute("aria-disabled", isCut || isFixed(turn, answer, name, value));
       label(button, say(isCut ? "hint.cut" : button.dataset.action));
     }
     const key = isHidden ? "" : hintFor(chat, index, name);
@@ -145,6 +145,9 @@ export function answerView(chat, index, s, acts) {
     copy.hidden = !answer.text;
     // Shown while an answer comes too: who pressed it keeps the focus.
     retry.hidden = !acts.isLast(chat, index) || Boolean(answer.failure);
+    const again = below.querySelector(".again");
+    // Later answers followed what stands here: it is not written anew under them.
+    if (again) again.hidden = !acts.isLast(chat, index);
     retry.setAttribute("aria-disabled", acts.isBusy(chat));
     pager.show(place, side.versions.length, acts.isBusy(chat));
     thumbs.show(answer, `${s}.${place}`);

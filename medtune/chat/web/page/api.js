@@ -93,7 +93,7 @@ async function* eventsOf(response) {
 }
 
 /** Advice stands before the answer too, for clients that know no field for it. */
-export function withoutAdvice(content, advice) {
+function withoutAdvice(content, advice) {
   const before = advice ? `${advice}\n\n` : "";
   if (content.startsWith(before)) return content.slice(before.length);
   return before.startsWith(content) ? "" : content;

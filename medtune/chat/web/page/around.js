@@ -1,9 +1,8 @@
 // What is around the conversation: dialogs, choices, notices, theme, and what leaves the page.
 
-import { label, make, say } from "./dom.js";
+import { $, label, make, say } from "./dom.js";
 import { TEXTS } from "./texts.js";
 
-const $ = (id) => document.getElementById(id);
 const ANNOUNCED_MS = 10_000;
 const OPTIONS = ["temperature", "top_p", "top_k", "max_tokens", "repetition_penalty", "seed"];
 
@@ -93,6 +92,7 @@ export function notify(words, onUndo) {
   const undo = () => {
     notify("");
     onUndo();
+    keepFocus();
   };
   const button = make("button", { type: "button", onclick: undo }, say("undo"));
   notice.append(" ", button);

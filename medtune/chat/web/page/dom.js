@@ -25,6 +25,8 @@ const ICONS = {
 
 let language = "zh";
 
+export const $ = (id) => document.getElementById(id);
+
 /** An element. Names of properties that hold a hyphen, and role, become attributes. */
 export function make(tag, properties = {}, ...children) {
   const element = document.createElement(tag);

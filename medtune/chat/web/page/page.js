@@ -8,7 +8,7 @@ import {
 } from "./around.js";
 import { answerTurn, isBusy, stop } from "./asking.js";
 import { exported, keptAnswer, newChat } from "./chat.js";
-import { icon, make, say, speak, spoken } from "./dom.js";
+import { $, icon, make, say, speak, spoken } from "./dom.js";
 import {
   changedChat, deleteChat, loadChats, loadSettings, noteOpened, openedId, saveChat,
   saveSettings,
@@ -17,7 +17,6 @@ import { EXAMPLES, TEXTS } from "./texts.js";
 import { announcement, chatEntry, sendOnEnter, turnView } from "./turns.js";
 import { castVote } from "./votes.js";
 
-const $ = (id) => document.getElementById(id);
 const NEAR_END_PX = 90;
 const STANDARD_SEED = 42;
 
@@ -47,10 +46,11 @@ function readChats() {
 
 /** Follow what another tab did to a conversation, but for one that is answered in this tab. */
 function follow(changed) {
-  const own = chats.find(({ id }) => id === changed?.id);
-  if (!changed || (own && isBusy(own))) return;
-  chats = [...chats.filter((one) => one !== own), changed.chat].filter(Boolean);
-  if (own === current && changed.chat) open(changed.chat);
+  if (!changed || isBusy(changed)) return;
+  chats = chats.filter(({ id }) => id !== changed.id);
+  if (changed.chat) chats.push(changed.chat);
+  // What was deleted there stays on show here; if it comes back, that is the one to go on with.
+  if (changed.chat?.id === current.id) open(changed.chat);
   else showList();
 }
 
@@ -84,6 +84,7 @@ function open(chat) {
   $("conversations").hidePopover?.();
   showAll();
   showEnd();
+  keepFocus();
 }
 
 function updateViews() {
@@ -101,9 +102,13 @@ function showNew() {
   showList();
 }
 
-function showAll() {
+function clearTurns() {
   views = [];
   $("turns").replaceChildren();
+}
+
+function showAll() {
+  clearTurns();
   showNew();
 }
 
@@ -214,7 +219,8 @@ const acts = {
   edit: (chat, index, question) => {
     if (!canAsk()) return;
     chat.turns.length = index;
-    showAll();
+    // Asking shows them again. Until then the list could not name a conversation without turns.
+    clearTurns();
     ask(question);
     $("ask").focus();
   },

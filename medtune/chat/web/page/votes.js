@@ -23,6 +23,12 @@ export function isSaved(turn, name) {
   return turn.pairs.flat().includes(name);
 }
 
+/** Whether a vote can no longer be cast. One whose further pairs were not saved can, once more. */
+export function isFixed(turn, { vote }, name, value) {
+  const isUp = turn.pairs.some(([up]) => up === name);
+  return isSaved(turn, name) && (vote !== 0 || isUp !== (value === 1));
+}
+
 /** Why two answers make no pair; "" if they do. */
 function obstacle(chat, index, one, other) {
   const histories = [one, other].map(({ side }) => JSON.stringify(historyOf(chat, index, side)));
@@ -82,9 +88,11 @@ export async function castVote(chat, index, name, value, onChange) {
       underway.delete(turn);
     } catch (error) {
       if (!(error instanceof Failure)) throw error;
-      // Taken back, so that the next press tries anew.
+      // Taken back, so that the next press tries anew: this pair and those after it.
       own.answer.vote = 0;
       underway.set(turn, { name, failure: error });
+      onChange();
+      return;
     }
     onChange();
   }
@@ -101,9 +109,9 @@ export function savingHint(turn, name) {
 /** The key of the sentence that says what became of a vote; "" where there is none. */
 export function hintFor(chat, index, name) {
   const turn = chat.turns[index];
-  if (isSaved(turn, name)) return "hint.saved";
   const answers = answersOf(turn);
   const own = answers.find((one) => one.name === name);
+  if (own.answer.vote && isSaved(turn, name)) return "hint.saved";
   if (!own.answer.vote || !isJudgeable(own.answer)) return "";
   const others = answers.filter((one) => one !== own && isJudgeable(one.answer));
   if (!others.length) return "hint.single";
